@@ -1,0 +1,337 @@
+"""Every option of the daemon - name, type, range, default, meaning - and how it is read.
+
+Called by the command before anything is forked, and by whoever needs to know what an option may be:
+the structs below are the only description, from which the command line, its help and the commented
+example file are made. A `Config` is immutable and is inherited by workers through fork. Reads files
+and the environment; opens nothing else.
+
+Wrong input raises `ConfigError`, which names the source and the key's path:
+`/etc/prefork-chat.toml: server.workers: expected int >= 1`.
+"""
+
+from __future__ import annotations
+
+import difflib
+import ipaddress
+import math
+import os
+import re
+import tomllib
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any, Final, Literal, TypeAlias
+
+import msgspec
+from msgspec import Meta, Struct
+
+from prefork_chat.errors import ConfigError
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+COMMAND_LINE: Final = "command line"
+DEFAULT_LISTEN: Final = "127.0.0.1:7000"
+_UNIX_PATH_MAX_BYTES: Final = 107  # unix(7): sun_path has 108 bytes, the last one a NUL
+_KEEPALIVE_MAX_SECONDS: Final = 32767  # tcp(7), MAX_TCP_KEEPIDLE and MAX_TCP_KEEPINTVL in net/tcp.h
+_KEEPALIVE_MAX_PROBES: Final = 127  # MAX_TCP_KEEPCNT in net/tcp.h
+
+LogLevel: TypeAlias = Literal["debug", "info", "warning", "error"]
+LogFormat: TypeAlias = Literal["auto", "json", "console"]
+
+
+Count: TypeAlias = Annotated[int, Meta(ge=1)]
+Limit: TypeAlias = Annotated[float, Meta(ge=0)]  # 0: no limit
+Seconds: TypeAlias = Annotated[float, Meta(gt=0)]
+Share: TypeAlias = Annotated[float, Meta(ge=0, le=1)]
+KeepaliveSeconds: TypeAlias = Annotated[int, Meta(ge=1, le=_KEEPALIVE_MAX_SECONDS)]
+
+
+class ServerConfig(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """Where the daemon listens and how many processes and threads serve."""
+
+    listen: Annotated[
+        tuple[str, ...],
+        Meta(min_length=1),
+        Meta(description="Addresses to listen on, any number: HOST:PORT, [IPV6]:PORT, unix:PATH."),
+    ] = (DEFAULT_LISTEN,)
+    runtime_dir: Annotated[
+        str,
+        Meta(
+            description="Directory that names this daemon; has its pidfile. Empty: "
+            "$RUNTIME_DIRECTORY, else $XDG_RUNTIME_DIR/prefork-chat, else /tmp/prefork-chat-UID."
+        ),
+    ] = ""
+    workers: Annotated[int, Meta(ge=1, le=64), Meta(description="Worker processes.")] = 2
+    threads: Annotated[
+        int,
+        Meta(ge=1, le=32),
+        Meta(description="Loop threads of each worker; more workers beat more threads."),
+    ] = 2
+    max_clients: Annotated[
+        int,
+        Meta(ge=1, le=1_000_000),
+        Meta(description="Clients that may be joined at once, all workers together."),
+    ] = 10_000
+    connections_per_process: Annotated[
+        int,
+        Meta(ge=0),
+        Meta(description="A worker that has accepted so many is replaced by a new one; 0: never."),
+    ] = 0
+    connections_jitter: Annotated[
+        Share,
+        Meta(
+            description="Share of connections_per_process by which workers differ at random, "
+            "lest all be replaced together."
+        ),
+    ] = 0.1
+    turn_lock: Annotated[
+        bool, Meta(description="One loop of a worker runs at a time; much faster with threads.")
+    ] = True
+    pin_cpu: Annotated[
+        bool, Meta(description="Bind each worker to one CPU; helps with four threads and more.")
+    ] = False
+    backlog: Annotated[
+        int,
+        Meta(ge=1, le=65535),
+        Meta(description="Connections that wait in each listener until a worker accepts them."),
+    ] = 1024
+    login_seconds: Annotated[
+        Seconds, Meta(description="A client that has sent no whole line for so long is closed.")
+    ] = 60.0
+    stop_seconds: Annotated[
+        float, Meta(ge=0), Meta(description="Time for workers to end in order at a stop.")
+    ] = 5.0
+    watchdog_seconds: Annotated[
+        float, Meta(ge=0.5), Meta(description="A worker without a heartbeat for so long is killed.")
+    ] = 10.0
+    unix_socket_mode: Annotated[
+        str, Meta(pattern="^0?[0-7]{3}$"), Meta(description="Permissions of Unix sockets, octal.")
+    ] = "0666"
+
+
+class LimitsConfig(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """Bounds of every queue, and of what one client may ask for."""
+
+    client_pending_bytes: Annotated[
+        int,
+        Meta(ge=4096),
+        Meta(description="What may wait for one slow reader; beyond it messages to him are BUSY."),
+    ] = 262_144
+    pair_buffer_bytes: Annotated[
+        int,
+        Meta(ge=131_072),
+        Meta(description="Socket buffer asked for each socketpair between workers and loops."),
+    ] = 4_194_304
+    outbox_bytes: Annotated[
+        int,
+        Meta(ge=65_536),
+        Meta(description="What a loop holds back for a socketpair that is full; beyond it BUSY."),
+    ] = 1_048_576
+    lines_per_second: Annotated[
+        Limit, Meta(description="Rate that one client is held to, by delaying him; 0: no limit.")
+    ] = 0.0
+    burst_lines: Annotated[
+        Count, Meta(description="Lines that one client may send before lines_per_second counts.")
+    ] = 200
+
+
+class RespawnConfig(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """What happens when workers die young."""
+
+    quick_death_seconds: Annotated[
+        Seconds, Meta(description="A worker that dies within so long after its start has crashed.")
+    ] = 1.0
+    backoff_min_seconds: Annotated[
+        Seconds, Meta(description="Wait before the respawn after one crash; each more doubles it.")
+    ] = 0.1
+    backoff_max_seconds: Annotated[Seconds, Meta(description="Longest wait before a respawn.")] = (
+        5.0
+    )
+    max_crashes: Annotated[
+        Count, Meta(description="Crashes in a row after which the daemon gives up and exits.")
+    ] = 10
+
+
+class TcpConfig(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """How peers that vanished without a word are found."""
+
+    keepalive_idle_seconds: Annotated[
+        KeepaliveSeconds, Meta(description="Silence before the first keepalive probe.")
+    ] = 60
+    keepalive_interval_seconds: Annotated[
+        KeepaliveSeconds, Meta(description="Time between keepalive probes.")
+    ] = 15
+    keepalive_probes: Annotated[
+        int,
+        Meta(ge=1, le=_KEEPALIVE_MAX_PROBES),
+        Meta(description="Probes without an answer after which a client is gone."),
+    ] = 4
+
+
+class LogConfig(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """What is logged to stderr and how."""
+
+    level: Annotated[LogLevel, Meta(description="Least important level that is logged.")] = "info"
+    format: Annotated[
+        LogFormat,
+        Meta(description="json: objects; console: for people; auto: console on a terminal only."),
+    ] = "auto"
+
+
+class Config(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """The whole configuration: one struct for each table of the file."""
+
+    server: ServerConfig = ServerConfig()
+    limits: LimitsConfig = LimitsConfig()
+    respawn: RespawnConfig = RespawnConfig()
+    tcp: TcpConfig = TcpConfig()
+    log: LogConfig = LogConfig()
+
+
+@dataclass(frozen=True, slots=True)
+class Address:
+    """Where to listen: `host` and `port`, or the `path` of a Unix socket; `str` is as configured."""
+
+    family: Literal["tcp", "unix"]
+    host: str = ""
+    port: int = 0
+    path: str = ""
+
+    def __str__(self) -> str:
+        if self.family == "unix":
+            return f"unix:{self.path}"
+        return f"[{self.host}]:{self.port}" if ":" in self.host else f"{self.host}:{self.port}"
+
+
+def load(path: Path | None, overrides: Mapping[str, object] | None = None) -> Config:
+    """Read the file (None: defaults alone), lay `overrides` over it, check everything.
+
+    `overrides`: values by key path, `{"server.workers": 4}`. Raises ConfigError.
+    """
+    tables: dict[str, Any] = {} if path is None else _read_toml(path)
+    config = _convert(tables, "defaults" if path is None else str(path))
+    if not overrides:
+        return config
+    for key_path, value in overrides.items():
+        section, _, key = key_path.partition(".")
+        tables.setdefault(section, {})[key] = value
+    return _convert(tables, COMMAND_LINE)
+
+
+def parse_address(text: str) -> Address:
+    """Parse `HOST:PORT`, `[IPV6]:PORT` or `unix:PATH`; with port 0 the kernel chooses.
+
+    Raises ConfigError.
+    """
+    if text.startswith("unix:"):
+        return _parse_unix_address(text)
+    host, colon, port = text.rpartition(":")
+    if not colon or not host:
+        raise ConfigError(f"{text!r}: expected HOST:PORT, [IPV6]:PORT or unix:PATH")
+    if re.fullmatch(r"[0-9]{1,5}", port) is None or int(port) > 65535:
+        raise ConfigError(f"{text!r}: expected a port of 0 to 65535")
+    return Address("tcp", host=_parse_host(host, text), port=int(port))
+
+
+def resolve_runtime_dir(config: Config, environ: Mapping[str, str] | None = None) -> Path:
+    """Return the absolute directory that names this daemon; it need not exist yet.
+
+    The configured one, else systemd's $RUNTIME_DIRECTORY (the first, if it lists several), else
+    $XDG_RUNTIME_DIR/prefork-chat, else /tmp/prefork-chat-UID.
+    """
+    env = os.environ if environ is None else environ
+    if config.server.runtime_dir:
+        return Path(config.server.runtime_dir).absolute()
+    if from_systemd := env.get("RUNTIME_DIRECTORY", "").partition(":")[0]:
+        return Path(from_systemd).absolute()
+    if from_session := env.get("XDG_RUNTIME_DIR"):
+        return Path(from_session, "prefork-chat").absolute()
+    return Path(f"/tmp/prefork-chat-{os.getuid()}")
+
+
+def _read_toml(path: Path) -> dict[str, Any]:
+    try:
+        return tomllib.loads(path.read_text(encoding="utf-8"))
+    except OSError as error:
+        raise ConfigError(f"{path}: {error.strerror}") from error
+    except UnicodeDecodeError as error:
+        raise ConfigError(f"{path}: not UTF-8 text (byte {error.start})") from error
+    except tomllib.TOMLDecodeError as error:
+        raise ConfigError(f"{path}: not TOML: {error}") from error
+
+
+def _convert(tables: Mapping[str, Any], source: str) -> Config:
+    try:
+        config = msgspec.convert(tables, Config)
+    except msgspec.ValidationError as error:
+        raise ConfigError(f"{source}: {_explain(str(error))}") from error
+    for key_path, problem in _contradictions(config):
+        raise ConfigError(f"{source}: {key_path}: {problem}")
+    return config
+
+
+def _contradictions(config: Config) -> list[tuple[str, str]]:
+    """Return (key path, problem) of what types and ranges cannot tell."""
+    found: list[tuple[str, str]] = []
+    for table in config.__struct_fields__:
+        for key, value in msgspec.structs.asdict(getattr(config, table)).items():
+            if isinstance(value, float) and not math.isfinite(value):
+                found.append((f"{table}.{key}", "expected a finite number"))
+    seen: set[Address] = set()
+    for index, text in enumerate(config.server.listen):
+        try:
+            address = parse_address(text)
+        except ConfigError as error:
+            found.append((f"server.listen[{index}]", str(error)))
+            continue
+        if address in seen and (address.family == "unix" or address.port != 0):
+            found.append((f"server.listen[{index}]", f"{text!r} is listed twice"))
+        seen.add(address)
+    if config.respawn.backoff_max_seconds < config.respawn.backoff_min_seconds:
+        found.append(
+            ("respawn.backoff_max_seconds", "expected at least respawn.backoff_min_seconds")
+        )
+    return found
+
+
+def _explain(message: str) -> str:
+    """Turn "Expected `int` >= 1 - at `$.server.workers`" into "server.workers: expected int >= 1"."""
+    problem, _, place = message.partition(" - at ")
+    key_path = place.strip("`").removeprefix("$").removeprefix(".")
+    if match := re.fullmatch(r"Object contains unknown field `(.*)`", problem):
+        key = match[1]
+        return f"{key_path}.{key}".removeprefix(".") + f": unknown key{_suggest(key_path, key)}"
+    return f"{key_path}: {problem[0].lower()}{problem[1:]}".replace("`", "")
+
+
+def _suggest(table: str, key: str) -> str:
+    struct = getattr(Config(), table, None) if table else Config()
+    known = () if struct is None else struct.__struct_fields__
+    close = difflib.get_close_matches(key, known, n=1)
+    return f", did you mean {close[0]}?" if close else ""
+
+
+def _parse_unix_address(text: str) -> Address:
+    path = text.removeprefix("unix:")
+    if not path or "\0" in path:
+        raise ConfigError(f"{text!r}: expected unix:PATH")
+    if len(os.fsencode(path)) > _UNIX_PATH_MAX_BYTES:
+        raise ConfigError(
+            f"{text!r}: a Unix socket's path has at most {_UNIX_PATH_MAX_BYTES} bytes"
+        )
+    return Address("unix", path=path)
+
+
+def _parse_host(host: str, text: str) -> str:
+    bare = host.removeprefix("[").removesuffix("]")
+    if host != bare:
+        try:
+            ipaddress.IPv6Address(bare)
+        except ValueError:
+            raise ConfigError(f"{text!r}: expected an IPv6 address between [ and ]") from None
+        return bare
+    if ":" in host:
+        raise ConfigError(f"{text!r}: an IPv6 address stands in brackets: [IPV6]:PORT")
+    if re.fullmatch(r"[A-Za-z0-9._-]{1,253}", host) is None:
+        raise ConfigError(f"{text!r}: not a host name or address: {host!r}")
+    return host
