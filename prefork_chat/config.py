@@ -22,6 +22,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Final, Literal, TypeAlias
 
 import msgspec
+import msgspec.inspect
 from msgspec import Meta, Struct
 
 from prefork_chat.errors import ConfigError
@@ -33,6 +34,7 @@ COMMAND_LINE: Final = "command line"
 DEFAULT_LISTEN: Final = "127.0.0.1:7000"
 _UNIX_PATH_MAX_BYTES: Final = 107  # unix(7): sun_path has 108 bytes, the last one a NUL
 _KEEPALIVE_MAX_SECONDS: Final = 32767  # tcp(7), MAX_TCP_KEEPIDLE and MAX_TCP_KEEPINTVL in net/tcp.h
+_SNDBUF_MAX_BYTES: Final = 1 << 30  # socket(7): the kernel doubles the value, in an int
 _KEEPALIVE_MAX_PROBES: Final = 127  # MAX_TCP_KEEPCNT in net/tcp.h
 
 LogLevel: TypeAlias = Literal["debug", "info", "warning", "error"]
@@ -41,7 +43,7 @@ LogFormat: TypeAlias = Literal["auto", "json", "console"]
 
 Count: TypeAlias = Annotated[int, Meta(ge=1)]
 Limit: TypeAlias = Annotated[float, Meta(ge=0)]  # 0: no limit
-Seconds: TypeAlias = Annotated[float, Meta(gt=0)]
+Seconds: TypeAlias = Annotated[float, Meta(gt=0, le=1_000_000)]
 Share: TypeAlias = Annotated[float, Meta(ge=0, le=1)]
 KeepaliveSeconds: TypeAlias = Annotated[int, Meta(ge=1, le=_KEEPALIVE_MAX_SECONDS)]
 
@@ -99,10 +101,12 @@ class ServerConfig(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True
         Seconds, Meta(description="A client that has sent no whole line for so long is closed.")
     ] = 60.0
     stop_seconds: Annotated[
-        float, Meta(ge=0), Meta(description="Time for workers to end in order at a stop.")
+        float, Meta(ge=0, le=3600), Meta(description="Time for workers to end in order at a stop.")
     ] = 5.0
     watchdog_seconds: Annotated[
-        float, Meta(ge=0.5), Meta(description="A worker without a heartbeat for so long is killed.")
+        float,
+        Meta(ge=0.5, le=3600),
+        Meta(description="A worker without a heartbeat for so long is killed."),
     ] = 10.0
     unix_socket_mode: Annotated[
         str, Meta(pattern="^0?[0-7]{3}$"), Meta(description="Permissions of Unix sockets, octal.")
@@ -119,7 +123,7 @@ class LimitsConfig(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True
     ] = 262_144
     pair_buffer_bytes: Annotated[
         int,
-        Meta(ge=131_072),
+        Meta(ge=131_072, le=_SNDBUF_MAX_BYTES),
         Meta(description="Socket buffer asked for each socketpair between workers and loops."),
     ] = 4_194_304
     outbox_bytes: Annotated[
@@ -190,7 +194,7 @@ class Config(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
 
 @dataclass(frozen=True, slots=True)
 class Address:
-    """Where to listen: `host` and `port`, or the `path` of a Unix socket; `str` is as configured."""
+    """Where to listen: `host` and `port`, or a Unix socket's `path`; `str` is as configured."""
 
     family: Literal["tcp", "unix"]
     host: str = ""
@@ -201,6 +205,37 @@ class Address:
         if self.family == "unix":
             return f"unix:{self.path}"
         return f"[{self.host}]:{self.port}" if ":" in self.host else f"{self.host}:{self.port}"
+
+
+@dataclass(frozen=True, slots=True)
+class Option:
+    """What the structs above say of one option, for whoever shows or asks for it."""
+
+    table: str
+    key: str
+    description: str
+    default: object
+    bounds: str
+    """Its range in words, such as `1 to 64`; empty if any value of its type will do."""
+    choices: tuple[str, ...]
+    """All the values that it may have; empty if there are too many to list."""
+
+    @property
+    def key_path(self) -> str:
+        """Its place in the file, such as `server.workers`."""
+        return f"{self.table}.{self.key}"
+
+
+def options() -> tuple[Option, ...]:
+    """Return every option, table by table, in the order of the structs."""
+    tables = msgspec.inspect.type_info(Config)
+    assert isinstance(tables, msgspec.inspect.StructType)
+    return tuple(
+        _option(table.name, field)
+        for table in tables.fields
+        if isinstance(table.type, msgspec.inspect.StructType)
+        for field in table.type.fields
+    )
 
 
 def load(path: Path | None, overrides: Mapping[str, object] | None = None) -> Config:
@@ -249,6 +284,35 @@ def resolve_runtime_dir(config: Config, environ: Mapping[str, str] | None = None
     return Path(f"/tmp/prefork-chat-{os.getuid()}")
 
 
+def _option(table: str, field: msgspec.inspect.Field) -> Option:
+    described = field.type
+    assert isinstance(described, msgspec.inspect.Metadata)
+    assert described.extra_json_schema is not None
+    choices: tuple[str, ...] = ()
+    bounds = ""
+    match described.type:
+        case msgspec.inspect.LiteralType(values=values):
+            choices = tuple(str(value) for value in values)
+        case msgspec.inspect.IntType() | msgspec.inspect.FloatType() as number:
+            bounds = _bounds(number)
+    return Option(
+        table=table,
+        key=field.name,
+        description=described.extra_json_schema["description"],
+        default=field.default,
+        bounds=bounds,
+        choices=choices,
+    )
+
+
+def _bounds(number: msgspec.inspect.IntType | msgspec.inspect.FloatType) -> str:
+    if number.gt is not None:
+        return f"above {number.gt:g}"
+    if number.le is not None:
+        return f"{number.ge} to {number.le}"
+    return f"{number.ge} or more"
+
+
 def _read_toml(path: Path) -> dict[str, Any]:
     try:
         return tomllib.loads(path.read_text(encoding="utf-8"))
@@ -295,12 +359,15 @@ def _contradictions(config: Config) -> list[tuple[str, str]]:
 
 
 def _explain(message: str) -> str:
-    """Turn "Expected `int` >= 1 - at `$.server.workers`" into "server.workers: expected int >= 1"."""
+    """Turn "Expected `int` >= 1 - at `$.log.level`" into "log.level: expected int >= 1"."""
     problem, _, place = message.partition(" - at ")
     key_path = place.strip("`").removeprefix("$").removeprefix(".")
     if match := re.fullmatch(r"Object contains unknown field `(.*)`", problem):
         key = match[1]
         return f"{key_path}.{key}".removeprefix(".") + f": unknown key{_suggest(key_path, key)}"
+    for option in options():
+        if option.key_path == key_path and option.choices:
+            return f"{key_path}: expected one of {', '.join(option.choices)}"
     return f"{key_path}: {problem[0].lower()}{problem[1:]}".replace("`", "")
 
 

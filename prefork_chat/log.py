@@ -58,7 +58,7 @@ ACCEPT_PAUSED: Final = "accept.paused"
 ACCEPT_RESUMED: Final = "accept.resumed"
 LINE_REJECTED: Final = "line.rejected"
 
-# Longest wait for a reader of the log that has fallen behind (a full pipe, a terminal stopped by ^S).
+# Longest wait for a reader of the log who has fallen behind (a full pipe, a terminal after ^S).
 _STUCK_READER_MS: Final = 20
 
 
