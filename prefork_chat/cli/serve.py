@@ -1,0 +1,61 @@
+"""`prefork-chat serve`: loads the configuration, sets up logging, and becomes the supervisor.
+
+The one place where the supervisor and the worker's code meet: the supervisor is handed
+`run_worker` as a function and imports nothing of it. Runs in the main thread of the process that
+will be the supervisor; nothing has been forked and no thread been started before `Supervisor.run`.
+"""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from prefork_chat import __version__, config, log
+from prefork_chat.cli import options
+
+if TYPE_CHECKING:
+    import argparse
+
+
+def add_parser(subcommands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
+    """Add the subcommand, with a flag for each option."""
+    parser = subcommands.add_parser(
+        "serve",
+        help="run the daemon in the foreground",
+        description="Run the daemon in the foreground, logging to stderr; Ctrl-C ends it. "
+        "What is given here wins over the file.",
+        allow_abbrev=False,
+    )
+    parser.add_argument("--config", metavar="FILE", type=Path, help="configuration file, TOML")
+    options.add_arguments(parser)
+    parser.set_defaults(run=run)
+
+
+def run(arguments: argparse.Namespace) -> int:
+    """Serve until told to stop; return the exit code. Raises PreforkChatError."""
+    settings = config.load(arguments.config, options.overrides(arguments))
+    log.configure(settings.log)
+    # Here, so that the other subcommands start without loading the server.
+    from prefork_chat.supervisor.supervisor import Supervisor  # noqa: PLC0415
+    from prefork_chat.worker.worker import run_worker  # noqa: PLC0415
+
+    supervisor = Supervisor(settings, run_worker)
+    if "LISTEN_FDS" not in os.environ:
+        print(welcome(settings), flush=True)
+    return supervisor.run()
+
+
+def welcome(settings: config.Config) -> str:
+    """Return what a person wants to know who has just started the daemon: how to talk to it."""
+    lines = [f"prefork-chat {__version__}; to talk, in another terminal:"]
+    lines += [f"    {netcat(config.parse_address(text))}" for text in settings.server.listen]
+    return "\n".join([*lines, "then type: JOIN your_name (and HELP); Ctrl-C here ends the daemon."])
+
+
+def netcat(address: config.Address) -> str:
+    """Return the netcat command that reaches the address from this machine."""
+    if address.family == "unix":
+        return f"nc -U {address.path}"
+    host = {"0.0.0.0": "127.0.0.1", "::": "::1"}.get(address.host, address.host)
+    return f"nc {host} {address.port or 'PORT (the log below tells it)'}"
