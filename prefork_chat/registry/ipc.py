@@ -1,68 +1,66 @@
-"""The only door to posix_ipc and sysv_ipc: shared memory without a name, and semaphores that
-survive `kill -9`.
+"""The only door to posix_ipc and sysv_ipc: shared memory, and semaphores that survive `kill -9`.
 
-Called by the supervisor, which makes and removes the objects before the first fork and after the
-last child, and by every thread that takes a semaphore. The objects are inherited by fork and hold
-nothing that a fork would make wrong.
+Decides how the daemon's IPC objects are made, held and removed. The supervisor makes them before
+the first fork and removes them after the last child; workers have them by fork and take the
+semaphores in any thread. The objects hold nothing that a fork would make wrong.
 
-Shared memory is POSIX: allocated whole when it is made, so that a full tmpfs is an error now and
-not a SIGBUS later, and unlinked at once: it goes when the last process that has it mapped goes.
+Shared memory is POSIX: allocated whole when it is made, so that a full tmpfs is an error then and
+not a SIGBUS later, and unlinked at once: it goes with the last process that has it.
 
-Semaphores are System V with SEM_UNDO (semop(2)): the kernel counts, per process, what was taken and
-not given back, and gives it back when the last thread of the process is gone, however it died. A
-POSIX semaphore stays locked for ever then (measured). What follows from the kernel's accounting:
-- Threads of one process exclude each other like processes do: each `semop` counts.
-- The account belongs to the process, not to the thread. A thread that ends while it holds a
-  semaphore keeps it held, so
-  hold one in a `with` block only.
-- The undo comes after the last thread has left user space: nobody writes under a semaphore that has
-  been given back.
-- Take and give back in the same process. fork does not inherit the account.
+Semaphores are System V with SEM_UNDO (semop(2)): the kernel keeps an account of what each process
+took and did not give back, and gives it back when the process dies, however it dies. (A POSIX
+semaphore stays locked for ever.) What follows from that account, each point tested:
+- `semop` counts, so threads of one process exclude each other as processes do.
+- The account is the process's, not the thread's: a thread may give back what another took, and one
+  that ends while it holds leaves the semaphore held. So hold one in a `with` block.
+- The undo comes when the last thread has left user space: nobody is still writing by then.
+- fork inherits no account: what the parent holds, the child must not give back.
 - Waiters are served in the order of their arrival.
-A blocking `acquire` gives up the GIL (sysv_ipc wraps semop in Py_BEGIN_ALLOW_THREADS).
+- A waiting `acquire` has given up the GIL.
 """
 
 from __future__ import annotations
 
 import mmap
 import os
-from types import TracebackType
+from typing import TYPE_CHECKING
 
 import posix_ipc
 import sysv_ipc
 
 from prefork_chat.errors import LeftoverError, PreforkChatError, StartError
 
-
-class NameTaken(StartError):
-    """The shared memory's name or the semaphore's key is in use by an object that we did not
-    make."""
+if TYPE_CHECKING:
+    from types import TracebackType
 
 
-class SemaphoreGone(PreforkChatError):
-    """Somebody removed the semaphore under us (`ipcrm`, or the supervisor at its end)."""
+class NameTaken(StartError):  # noqa: N818 - says what is the case
+    """The name or key belongs to an object that somebody else has made."""
+
+
+class SemaphoreGone(PreforkChatError):  # noqa: N818 - says what is the case
+    """The semaphore has been removed while it was in use, by `ipcrm` or at the daemon's end."""
 
 
 class SharedMemory:
-    """A mapped, nameless piece of shared memory.
+    """A mapped, nameless piece of shared memory; children have it by fork.
 
-    Owner: the process that created it; children have it by fork. `map` is the mapping, `size` its
-    length in bytes, `fd` a descriptor for handing it on.
+    `map` is the mapping, `size` its length in bytes, `fd` a descriptor to hand on (close-on-exec).
     """
 
     __slots__ = ("fd", "map", "size")
 
     def __init__(self, fd: int, size: int) -> None:
+        """Map `size` bytes of the open file `fd`, which belongs to this object from here on."""
+        self.map = mmap.mmap(fd, size)
         self.fd = fd
         self.size = size
-        self.map = mmap.mmap(fd, size)
 
     @classmethod
     def create(cls, name: str, size: int) -> SharedMemory:
-        """Make `size` bytes of zeros; `name` (`/word`) is taken for the blink between making and
-        unlinking only.
+        """Make `size` bytes of zeros. `name` ("/word") is in use for a blink only.
 
-        Raises NameTaken when the name exists, StartError when the memory is not to be had.
+        Raises NameTaken when there is such a name, StartError when memory is short.
         """
         try:
             made = posix_ipc.SharedMemory(name, posix_ipc.O_CREX, mode=0o600)
@@ -81,16 +79,15 @@ class SharedMemory:
             ) from error
 
     def close(self) -> None:
-        """Unmap and close in this process; raises BufferError while a view of the map is in use."""
+        """Unmap and close in this process. Raises BufferError while a view of it is in use."""
         self.map.close()
         os.close(self.fd)
 
 
 def remove_leftover_memory(name: str) -> bool:
-    """Remove shared memory that a start killed between making and unlinking left; True if there was
-    one.
+    """Remove what a daemon killed between making and unlinking left; True if there was any.
 
-    Raises LeftoverError when it belongs to somebody else.
+    Raises LeftoverError when it belongs to another user.
     """
     try:
         posix_ipc.unlink_shared_memory(name)
@@ -102,72 +99,74 @@ def remove_leftover_memory(name: str) -> bool:
 
 
 class Semaphore:
-    """A System V semaphore with undo. Any thread of any process that has it by fork may use it."""
+    """A System V semaphore with undo, for any thread of any process that has it by fork."""
 
-    # Two handles, because sysv_ipc keeps "do not block" in the handle: a thread that switched it for one call would
-    # switch it for the thread that is about to block as well.
-    __slots__ = ("_blocking", "_trying", "key")
+    # Two handles, for "do not wait" is a property of the handle in sysv_ipc: switching it for one
+    # call would switch it for another thread that is about to wait.
+    __slots__ = ("_trying", "_waiting", "key")
 
     def __init__(self, key: int) -> None:
-        """Open the semaphore that exists under `key`."""
+        """Open the semaphore `key`, which exists; raises SemaphoreGone if it does not."""
         self.key = key
-        self._blocking = sysv_ipc.Semaphore(key)
-        self._blocking.undo = True
-        self._trying = sysv_ipc.Semaphore(key)
+        try:
+            self._waiting = sysv_ipc.Semaphore(key)
+            self._trying = sysv_ipc.Semaphore(key)
+        except sysv_ipc.ExistentialError as error:
+            raise self._gone() from error
+        self._waiting.undo = True
         self._trying.undo = True
         self._trying.block = False
 
     @classmethod
     def create(cls, key: int, value: int) -> Semaphore:
-        """Make a semaphore under `key` (not 0) that `value` holders may have at once.
+        """Make a semaphore that `value` may hold at a time, under `key` (any C int but 0).
 
-        Raises NameTaken when the key is in use, StartError when the system has no semaphore left.
+        Raises NameTaken when the key is in use, StartError when the system has none left.
         """
         if key == sysv_ipc.IPC_PRIVATE:
-            raise ValueError("key 0 would make a semaphore that cannot be found again")
+            raise ValueError("a semaphore of key 0 cannot be found again")
         try:
             sysv_ipc.Semaphore(key, sysv_ipc.IPC_CREX, mode=0o600, initial_value=value)
         except sysv_ipc.ExistentialError as error:
             raise NameTaken(f"semaphore key {key:#x} is in use") from error
         except OSError as error:
-            raise StartError(
-                f"semaphore: {error.strerror} (see `ipcs -s` and kernel.sem)"
-            ) from error
+            raise StartError(f"semaphore: {error.strerror} (see `ipcs -s`, `ipcs -l`)") from error
         return cls(key)
 
     def acquire(self) -> None:
-        """Take it; blocks, without the GIL, until it is free. Raises SemaphoreGone.
+        """Take it; waits, without the GIL, until it is to be had. Raises SemaphoreGone.
 
-        Not for a main thread that must answer signals at once: an interrupted wait goes on at the
-        end of the line.
+        Not for a thread that must answer signals: an interrupted wait goes on, at the end of the
+        line.
         """
         while True:
             try:
-                self._blocking.acquire()
-                return
+                self._waiting.acquire()
             except sysv_ipc.ExistentialError as error:
-                raise SemaphoreGone(f"semaphore {self.key:#x} has been removed") from error
+                raise self._gone() from error
             except sysv_ipc.Error as error:
-                # EINTR has no class of its own. It comes without any handler, too: after SIGSTOP and SIGCONT.
+                # EINTR has no class of its own. SIGSTOP and SIGCONT give it without any handler.
                 if type(error) is not sysv_ipc.Error:
                     raise
+            else:
+                return
 
     def try_acquire(self) -> bool:
-        """Take it if that can be done at once; False if not. Raises SemaphoreGone."""
+        """Take it if it is to be had now; False if not. Raises SemaphoreGone."""
         try:
             self._trying.acquire()
         except sysv_ipc.BusyError:
             return False
         except sysv_ipc.ExistentialError as error:
-            raise SemaphoreGone(f"semaphore {self.key:#x} has been removed") from error
+            raise self._gone() from error
         return True
 
     def release(self) -> None:
         """Give it back, in the process that took it. Raises SemaphoreGone."""
         try:
-            self._blocking.release()
+            self._waiting.release()
         except sysv_ipc.ExistentialError as error:
-            raise SemaphoreGone(f"semaphore {self.key:#x} has been removed") from error
+            raise self._gone() from error
 
     def __enter__(self) -> None:
         self.acquire()
@@ -182,35 +181,43 @@ class Semaphore:
 
     @property
     def value(self) -> int:
-        """How many may still take it now."""
-        return int(self._blocking.value)
+        """How many may take it now. Raises SemaphoreGone."""
+        try:
+            return int(self._waiting.value)
+        except sysv_ipc.ExistentialError as error:
+            raise self._gone() from error
 
     @property
     def last_pid(self) -> int:
-        """Who took it or gave it back last; waiting does not count."""
-        return int(self._blocking.last_pid)
+        """The process that took it or gave it back last; waiting does not count."""
+        try:
+            return int(self._waiting.last_pid)
+        except sysv_ipc.ExistentialError as error:
+            raise self._gone() from error
 
     def holder_pid(self) -> int:
-        """The pid that has a semaphore of value 1 now, 0 if nobody has it. Takes nothing and never
-        blocks."""
+        """The process that has a semaphore made with value 1, 0 if none has it. Never waits."""
         pid = self.last_pid
         if self.value == 0 and self.last_pid == pid:
             return pid
         return 0
 
     def remove(self) -> None:
-        """Remove it from the system; waiters get SemaphoreGone. Removing twice does nothing."""
+        """Remove it from the system; whoever waits gets SemaphoreGone. Twice does no harm."""
         try:
-            self._blocking.remove()
+            self._waiting.remove()
         except sysv_ipc.ExistentialError:
             return
 
+    def _gone(self) -> SemaphoreGone:
+        return SemaphoreGone(f"semaphore {self.key:#x} is gone")
+
 
 def remove_leftover_semaphore(key: int) -> bool:
-    """Remove the semaphore that a dead daemon left under `key`; True if there was one.
+    """Remove the semaphore that a dead daemon left; True if there was one.
 
-    The caller knows that the key was ours and its daemon is dead. Raises LeftoverError when it
-    belongs to somebody else.
+    The caller knows that `key` was ours and that its daemon is dead. Raises LeftoverError when the
+    semaphore belongs to another user.
     """
     try:
         sysv_ipc.Semaphore(key).remove()

@@ -1,25 +1,28 @@
-"""Where everything is in the registry's shared memory: the one place that knows offsets.
+"""Where everything is in the registry's shared memory: the one module that knows offsets.
 
-Decides the layout, its version and its size. Pure arithmetic; called when the memory is made and
-when a process attaches its views. All words are 8-byte aligned and little-endian signed 64-bit,
-read and written through `memoryview.cast("q")`, whose access to one aligned word is one machine
-load or store: a lock-free reader never sees half of one. Each part begins on a cache line of 64
-bytes, and so does each slot, worker row and loop block: what one thread writes often shares no line
-with what another does.
+Decides the layout, its version and its size. Pure arithmetic; used when the memory is made and when
+views are attached to it. Words are signed, 64 bits, 8-byte aligned, in the machine's byte order,
+and read and written through `memoryview.cast("q")`, where an aligned word is one machine load or
+store: a reader without a lock never sees half of one. Each part begins on a cache line, and so do
+each slot, worker row and loop block: what one thread writes often shares no line with what another
+does.
 
-    header        <q q q q q q 16s>    magic, version, capacity, workers, threads, unused, hash key
-                  <q q q q 32x>        sequence, count, high, free
-    swept         <q> per worker       the incarnation word up to which the worker's stale slots
-    have been freed worker table  per worker: <q*8> the worker, then <q*8> per loop (fields:
-    `table`) tags          <q> per index place  0 = empty, else the tag of a name index slots   <i>
-    per index place  the slot of that name slots         <q q q q 32s> per slot
-                  state        g > 0: claimed, of generation g; -g: free, was of generation g; 0:
-                  never used owner        claimed: p_id << 16 | t_id << 8 | length of the name;
-                  free: next free slot + 1, 0 = none incarnation  of the worker that claimed it tag
-                  of the name, as in the index name         as typed, ASCII, padded with zeros
+    header        <q q q q q q 16s>  magic, version, capacity, workers, threads, unused, hash key
+                  <q q q q 32x>      sequence, count, high (slots ever used), free (a slot + 1; 0)
+    swept         <q> per worker     incarnation word when the worker's stale slots were last freed
+    worker table  <8q> per worker    then <8q> for each of its loops; fields: see `table`
+    tags          <q> per place      0: empty, else the tag of a name
+    index slots   <i> per place      the slot of that name
+    slots         <q q q q 32s> each
+        state        g > 0: claimed, by its g-th session; -g: free after g sessions; 0: never used
+        owner        claimed: p_id << 16 | t_id << 8 | length of the name
+                     free: the next free slot + 1, 0 behind the last
+        incarnation  of the worker that claimed it
+        tag          of the name, as in the index
+        name         as typed, padded with zeros
 
-The name index has a power of two of places, at least twice the capacity, so it is never more than
-half full.
+The name index has a power of two of places, at least twice the capacity: never over half full.
+A client costs 64 bytes of slot and, at 10,000 or 20,000 clients, 39 bytes of index.
 """
 
 from __future__ import annotations
@@ -27,22 +30,22 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Final
 
-MAGIC: Final = int.from_bytes(b"preforkR", "little")
-VERSION: Final = 1
-"""One more at every change of this layout: a process that attaches refuses another version."""
+MAGIC_NUMBER: Final = int.from_bytes(b"preforkR", "little")
+VERSION_NUMBER: Final = 1
+"""One more with every change of this layout; a process refuses memory of another version."""
 
 WORD_BYTES: Final = 8
 LINE_BYTES: Final = 64
-"""Cache line of x86-64 and most arm64 machines."""
+"""Cache line of x86-64 and of most arm64 machines."""
 LINE_WORDS: Final = LINE_BYTES // WORD_BYTES
 
-# Header, in words.
+# Words of the header.
 HEADER_BYTES: Final = 2 * LINE_BYTES
-MAGIC_WORD: Final = 0
-VERSION_WORD: Final = 1
-CAPACITY_WORD: Final = 2
-WORKERS_WORD: Final = 3
-THREADS_WORD: Final = 4
+MAGIC: Final = 0
+VERSION: Final = 1
+CAPACITY: Final = 2
+WORKERS: Final = 3
+THREADS: Final = 4
 HASH_KEY_OFFSET: Final = 6 * WORD_BYTES
 HASH_KEY_BYTES: Final = 16
 SEQUENCE: Final = 8
@@ -50,7 +53,7 @@ COUNT: Final = 9
 HIGH: Final = 10
 FREE: Final = 11
 
-# Slot, in words.
+# Words of a slot, and its name.
 SLOT_BYTES: Final = LINE_BYTES
 SLOT_WORDS: Final = SLOT_BYTES // WORD_BYTES
 STATE: Final = 0
@@ -59,24 +62,20 @@ INCARNATION: Final = 2
 TAG: Final = 3
 NAME_OFFSET: Final = 4 * WORD_BYTES
 NAME_BYTES: Final = 32
-"""Longest name (the line protocol: 1-32 characters)."""
-
-MAX_WORKERS: Final = 256
-MAX_THREADS: Final = 256
-"""p_id and t_id have a byte each in the owner word."""
+"""The longest name of the line protocol."""
 
 TAG_BYTES: Final = 8
 INDEX_SLOT_BYTES: Final = 4
 
-
-def _whole_lines(size: int) -> int:
-    return -(-size // LINE_BYTES) * LINE_BYTES
+MAX_WORKERS: Final = 256
+"""p_id has one byte in the owner word."""
+MAX_THREADS: Final = 256
+"""t_id has one byte in the owner word."""
 
 
 @dataclass(frozen=True, slots=True)
 class Layout:
-    """Offsets in bytes for one registry of `capacity` slots, `workers` processes and `threads`
-    loops each."""
+    """The parts, as slices of bytes, for `capacity` slots and `workers` of `threads` loops each."""
 
     capacity: int
     workers: int
@@ -84,21 +83,19 @@ class Layout:
 
     def __post_init__(self) -> None:
         if self.capacity < 1:
-            raise ValueError("a registry needs at least one slot")
+            raise ValueError("a registry has at least one slot")
         if not (1 <= self.workers <= MAX_WORKERS and 1 <= self.threads <= MAX_THREADS):
             raise ValueError("p_id and t_id have one byte each")
 
     @property
-    def swept_offset(self) -> int:
-        return HEADER_BYTES
+    def swept(self) -> slice:
+        """One word per worker."""
+        return _part(HEADER_BYTES, self.workers * WORD_BYTES)
 
     @property
-    def table_offset(self) -> int:
-        return self.swept_offset + _whole_lines(self.workers * WORD_BYTES)
-
-    @property
-    def table_bytes(self) -> int:
-        return self.workers * (1 + self.threads) * LINE_BYTES
+    def table(self) -> slice:
+        """The rows of the worker table."""
+        return _part(self.swept.stop, self.workers * (1 + self.threads) * LINE_BYTES)
 
     @property
     def places(self) -> int:
@@ -106,23 +103,32 @@ class Layout:
         return int(1 << (2 * self.capacity - 1).bit_length())
 
     @property
-    def tags_offset(self) -> int:
-        return self.table_offset + self.table_bytes
+    def tags(self) -> slice:
+        """The tags of the name index."""
+        return _part(self.table.stop, self.places * TAG_BYTES)
 
     @property
-    def index_slots_offset(self) -> int:
-        return self.tags_offset + _whole_lines(self.places * TAG_BYTES)
+    def index_slots(self) -> slice:
+        """The slot numbers of the name index."""
+        return _part(self.tags.stop, self.places * INDEX_SLOT_BYTES)
 
     @property
-    def slots_offset(self) -> int:
-        return self.index_slots_offset + _whole_lines(self.places * INDEX_SLOT_BYTES)
+    def slots(self) -> slice:
+        """The slots."""
+        return _part(self.index_slots.stop, self.capacity * SLOT_BYTES)
 
     @property
     def total_bytes(self) -> int:
-        return self.slots_offset + self.capacity * SLOT_BYTES
+        """Size of the shared memory."""
+        return int(self.slots.stop)
+
+
+def _part(previous_end: int, size: int) -> slice:
+    """A part of `size` bytes on the next cache line."""
+    start = -(-previous_end // LINE_BYTES) * LINE_BYTES
+    return slice(start, start + size)
 
 
 def total_bytes(max_clients: int, max_workers: int, max_threads: int) -> int:
-    """Size in bytes of the shared memory that a registry for so many clients, workers and loops per
-    worker needs."""
+    """Size in bytes of the shared memory for so many clients, workers, and loops per worker."""
     return Layout(max_clients, max_workers, max_threads).total_bytes

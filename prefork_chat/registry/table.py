@@ -1,19 +1,15 @@
-"""The worker table: who lives, whose heart beats, and what each loop has done; in shared memory,
-without a lock.
+"""The worker table: who lives, whose heart beats, what each loop has done; in shared memory.
 
-Decides the fields of a row and who writes each. Every field has one writer at a time, so a plain
-store of one aligned word is all it takes, and everybody may read.
+Decides the fields of a row and who writes each. Every field has one writer at a time and is one
+aligned word, so plain stores are enough and everybody may read without a lock.
 
-- INCARNATION belongs to the supervisor. `n` while incarnation n of the p_id lives or starts, `-n`
-  after it has died, 0 if there
-  never was one. The registry takes this word for the truth about which slots are alive: the one
-  store of `end` takes every name of a dead worker out of the registry at once.
-- The other words of a row belong to the supervisor while no worker of that p_id lives (`begin`
-  before the fork, `end`
-  after the wait), and in between to the worker: PID, STATE, ACCEPTED and ROUTER_HEARTBEAT to its
-  main and acceptor threads as told below, each loop's block to that loop.
+- INCARNATION is the supervisor's: n from the start of the n-th worker of that p_id, -n once it has
+  died, 0 before the first. The registry takes this word for the truth about which slots are live:
+  the one store in `end` takes every name of a dead worker out of the registry.
+- The rest of a row is the supervisor's while no worker of that p_id lives (`begin` before the fork,
+  `end` after the wait). In between each field is written by the thread that it names below.
 
-Times are time.monotonic_ns(), the same clock in all processes of a machine.
+Times are time.monotonic_ns(), one clock for all processes of a machine.
 """
 
 from __future__ import annotations
@@ -25,34 +21,35 @@ from typing import Final
 from prefork_chat.registry.layout import LINE_WORDS
 
 PID: Final = 0
-"""Written by the worker's main thread as its first deed."""
+"""0 until the worker has written its own. Main thread."""
 INCARNATION: Final = 1
-"""Written by the supervisor only."""
+"""Supervisor only."""
 STATE: Final = 2
-"""A WorkerState. Written by the worker's main thread."""
+"""A WorkerState. Main thread; the acceptor for RETIRING, after READY and before STOPPING."""
 STARTED_NS: Final = 3
-"""When `begin` was called. Written by the supervisor."""
+"""Time of `begin`. Supervisor only."""
 ACCEPTED: Final = 4
-"""Connections accepted so far. Written by the acceptor thread."""
+"""Connections accepted so far. Acceptor thread."""
 ROUTER_HEARTBEAT: Final = 5
-"""When the router was last seen awake. Written by the worker's main thread."""
+"""When the router last said that it is alive. Main thread."""
 
+# In the block of a loop, from `loop_offset(t_id)` on; all written by that loop.
 HEARTBEAT: Final = 0
-"""In a loop's block, written by that loop, as all below: when it was last seen awake."""
+"""When the loop last said that it is alive."""
 CLIENTS: Final = 1
-"""Connections that it serves now."""
+"""Connections now."""
 LINES: Final = 2
 """Lines read from clients so far."""
 DELIVERED: Final = 3
 """Messages handed to clients so far."""
 REFUSED: Final = 4
-"""Messages refused so far, because their receiver reads too slowly."""
+"""Messages refused so far because their receiver reads too slowly."""
 BOUNCED: Final = 5
-"""Messages sent back so far, because their receiver was gone."""
+"""Messages sent back so far because their receiver was gone."""
 
 
 class WorkerState(IntEnum):
-    """What a worker is about. GONE is what fresh memory says."""
+    """What a worker is about; GONE is what fresh memory says."""
 
     GONE = 0
     STARTING = 1
@@ -63,7 +60,7 @@ class WorkerState(IntEnum):
 
 @dataclass(frozen=True, slots=True)
 class LoopReport:
-    """One loop's block at the time of a snapshot; times in ns, the rest are counts."""
+    """The block of one loop, copied. The heartbeat is a time in ns, all else are counts."""
 
     heartbeat_ns: int
     clients: int
@@ -75,8 +72,7 @@ class LoopReport:
 
 @dataclass(frozen=True, slots=True)
 class WorkerReport:
-    """One worker's row at the time of a snapshot. Fields of a row are read one by one: they may
-    differ by a turn."""
+    """The row of one worker, copied while its threads write: fields may be a turn apart."""
 
     p_id: int
     pid: int
@@ -94,43 +90,44 @@ def loop_offset(t_id: int) -> int:
 
 
 class WorkerTable:
-    """Rows of one worker each. The object holds views only and may be used in any process and
-    thread."""
+    """One row per worker, views only: may be used in any process and thread.
 
-    __slots__ = ("_words", "row_words", "threads", "workers")
+    `incarnations[p_id]` is the incarnation word of that worker; only `begin` and `end` write it.
+    """
+
+    __slots__ = ("_row_words", "_words", "incarnations", "threads", "workers")
 
     def __init__(self, words: memoryview[int], workers: int, threads: int) -> None:
-        """`words` is a view of format "q" on exactly the table."""
+        """`words` is a view of format "q" of exactly the table."""
         self._words = words
+        self._row_words = loop_offset(threads)
         self.workers = workers
         self.threads = threads
-        self.row_words = loop_offset(threads)
+        self.incarnations = words[INCARNATION :: self._row_words]
 
     def row(self, p_id: int) -> memoryview[int]:
-        """The words of worker `p_id`: index it by the fields of this module, loops' fields plus
-        `loop_offset(t_id)`."""
+        """The words of worker `p_id`, indexed by the fields of this module.
+
+        A loop's fields are at `loop_offset(t_id)` plus the field.
+        """
         if not 0 <= p_id < self.workers:
             raise IndexError(f"p_id {p_id} of {self.workers} workers")
-        start = p_id * self.row_words
-        return self._words[start : start + self.row_words]
-
-    def incarnation(self, p_id: int) -> int:
-        """The incarnation word of `p_id`: n alive, -n dead, 0 never was."""
-        return self._words[p_id * self.row_words + INCARNATION]
+        start = p_id * self._row_words
+        return self._words[start : start + self._row_words]
 
     def begin(self, p_id: int, incarnation: int, now_ns: int) -> None:
-        """Reset the row for a new worker (supervisor, before its fork).
+        """Reset the row for a new worker (supervisor, before the fork).
 
-        All heartbeats are set to `now_ns`, so that the watchdog gives a start its whole period.
-        Raises ValueError when `incarnation` is not greater than the one before: slots of a dead
-        worker would come to life again.
+        All heartbeats become `now_ns`: the watchdog gives a start its whole period. Raises
+        ValueError unless `incarnation` is greater than all before: a dead worker's slots would live
+        again.
         """
         row = self.row(p_id)
         if incarnation <= abs(row[INCARNATION]):
             raise ValueError(f"worker {p_id}: incarnation {incarnation} after {row[INCARNATION]}")
-        for word in range(self.row_words):
-            if word != INCARNATION:
-                row[word] = 0
+        for field in range(self._row_words):
+            if field != INCARNATION:
+                row[field] = 0
         row[STARTED_NS] = now_ns
         row[ROUTER_HEARTBEAT] = now_ns
         for t_id in range(self.threads):
@@ -139,26 +136,31 @@ class WorkerTable:
         row[INCARNATION] = incarnation
 
     def end(self, p_id: int) -> None:
-        """Say that the worker is dead (supervisor, after it has been waited for): its names are
-        free from here on."""
+        """Say that the worker is dead (supervisor, after the wait): its names are free now.
+
+        It has no connections now; what it counted stays until the next `begin`. Saying it twice
+        does no harm.
+        """
         row = self.row(p_id)
         row[INCARNATION] = -abs(row[INCARNATION])
         row[STATE] = WorkerState.GONE
         row[PID] = 0
+        for t_id in range(self.threads):
+            row[loop_offset(t_id) + CLIENTS] = 0
 
     def stalest_heartbeat_ns(self, p_id: int) -> int:
-        """The oldest heartbeat of the worker's router and loops."""
+        """The oldest heartbeat among the worker's router and loops."""
         row = self.row(p_id)
         beats = [row[loop_offset(t_id) + HEARTBEAT] for t_id in range(self.threads)]
         return min(row[ROUTER_HEARTBEAT], *beats)
 
     def snapshot(self) -> list[WorkerReport]:
-        """All rows, in the order of p_id."""
+        """A copy of all rows, by p_id."""
         return [self._report(p_id) for p_id in range(self.workers)]
 
     def _report(self, p_id: int) -> WorkerReport:
         words = self.row(p_id).tolist()
-        blocks = (words[loop_offset(t_id) :] for t_id in range(self.threads))
+        blocks = [words[loop_offset(t_id) :][: BOUNCED + 1] for t_id in range(self.threads)]
         return WorkerReport(
             p_id=p_id,
             pid=words[PID],
@@ -167,5 +169,10 @@ class WorkerTable:
             started_ns=words[STARTED_NS],
             accepted=words[ACCEPTED],
             router_heartbeat_ns=words[ROUTER_HEARTBEAT],
-            loops=tuple(LoopReport(*block[: BOUNCED + 1]) for block in blocks),
+            loops=tuple(LoopReport(*block) for block in blocks),
         )
+
+    def close(self) -> None:
+        """Let go of the shared memory in this process; rows handed out must be gone by then."""
+        self.incarnations.release()
+        self._words.release()
