@@ -1,0 +1,42 @@
+"""What a worker gets from the supervisor by fork: the one object that both sides know.
+
+The supervisor builds an `Inheritance` right before each fork; the child hands it to the worker's
+entry function. It exists so that the supervisor needs to import nothing of workers, chat or
+protocol, and so that a worker needs no global variable to find what was made before it was born.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    import socket
+
+    from prefork_chat.config import Config
+    from prefork_chat.pairs import Pairs
+    from prefork_chat.registry.ipc import Semaphore
+    from prefork_chat.registry.registry import Registry
+    from prefork_chat.registry.table import WorkerTable
+
+
+@dataclass(frozen=True, slots=True)
+class Inheritance:
+    """Everything worker `p_id` starts from.
+
+    `generation` is the incarnation number of this `p_id`: 1 for the first worker, one more for
+    each successor. `listeners` are open, non-blocking, listening sockets. `news` is an eventfd
+    that the supervisor polls: a worker adds 1 after it changed its state in the table.
+    `supervisor_pidfd` turns readable when the supervisor is gone.
+    """
+
+    config: Config
+    p_id: int
+    generation: int
+    registry: Registry
+    table: WorkerTable
+    accept_semaphore: Semaphore
+    pairs: Pairs
+    listeners: tuple[socket.socket, ...]
+    news: int
+    supervisor_pidfd: int

@@ -1,0 +1,69 @@
+"""The two arrays of datagram socketpairs that carry everything between processes and loops.
+
+Decides how a datagram gets into a process (its parent-level pair) and from there into a loop (its
+thread-level pair). The supervisor creates the arrays once, before the first fork, and keeps both
+ends of every pair open for as long as it lives: what is queued for a worker that died waits for
+its successor. Workers inherit them and use file descriptors only: anybody writes to an inlet, only
+the router of `p_id` reads the parent-level outlet of `p_id`, only loop (p_id, t_id) reads its
+thread-level outlet.
+
+Every end is non-blocking: two routers that block on each other would deadlock. A full pair is an
+outcome (BlockingIOError) that each writer handles beside the system call.
+
+SOCK_DGRAM, not SOCK_SEQPACKET: an empty datagram there cannot be told from end of file.
+"""
+
+from __future__ import annotations
+
+import socket
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True, slots=True)
+class Pair:
+    """One socketpair: datagrams written to `inlet` come out of `outlet`, in order, whole."""
+
+    inlet: socket.socket
+    outlet: socket.socket
+
+    @classmethod
+    def create(cls, buffer_bytes: int) -> Pair:
+        """Open a non-blocking pair whose inlet may hold `buffer_bytes` of queued datagrams.
+
+        The kernel caps the size at net.core.wmem_max; a smaller buffer means earlier back-pressure
+        and nothing else.
+        """
+        inlet, outlet = socket.socketpair(socket.AF_UNIX, socket.SOCK_DGRAM)
+        inlet.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, buffer_bytes)
+        for end in (inlet, outlet):
+            end.setblocking(False)
+        return cls(inlet, outlet)
+
+    def close(self) -> None:
+        """Close both ends in this process."""
+        self.inlet.close()
+        self.outlet.close()
+
+
+@dataclass(frozen=True, slots=True)
+class Pairs:
+    """`processes[p_id]` are the parent-level pairs, `loops[p_id][t_id]` the thread-level ones."""
+
+    processes: tuple[Pair, ...]
+    loops: tuple[tuple[Pair, ...], ...]
+
+    @classmethod
+    def create(cls, workers: int, threads: int, buffer_bytes: int) -> Pairs:
+        """Open the arrays for `workers` processes of `threads` loops (before the first fork)."""
+        return cls(
+            tuple(Pair.create(buffer_bytes) for _ in range(workers)),
+            tuple(tuple(Pair.create(buffer_bytes) for _ in range(threads)) for _ in range(workers)),
+        )
+
+    def close(self) -> None:
+        """Close every end in this process."""
+        for pair in self.processes:
+            pair.close()
+        for row in self.loops:
+            for pair in row:
+                pair.close()

@@ -1,0 +1,104 @@
+r"""What a datagram between two loops looks like: sections of whole client lines.
+
+Cleaned lines hold no control byte but TAB, so control bytes can frame them and nothing is packed
+per message: a message crosses processes as the very line its sender wrote, and one `split` opens a
+datagram again.
+
+    datagram = t_id (1 byte) section *(RS section)      RS = 0x1e
+    section  = "M" origin LF line *(LF line)            messages: the destination loop delivers
+    each line
+             | "B" origin LF line *(LF line)            bounced: the names are not at that loop;
+             back to the origin's | "R" slot SP generation SP answered LF line *(LF line)
+                                                        receipts: ready reply lines for a session;
+                                                        `answered` of its CHATs are settled by them
+    origin   = p_id SP t_id SP slot SP generation SP flags SP name      decimal numbers; flags "q"
+    quiet, "-" not line     = ["@" tag SP] "CHAT" SP destination SP message            as the
+    client typed it, verb in upper case
+
+Written by the loop of the sender, forwarded unopened by the router (it looks at the first byte
+only), read by the destination's loop. Pure: bytes in, bytes out. Datagrams come from our own
+processes only, so a malformed one is a bug of ours and raises.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+SECTION_SEPARATOR = b"\x1e"
+MESSAGES = b"M"
+BOUNCED = b"B"
+RECEIPTS = b"R"
+
+SECTION_BYTES = 48 * 1024
+"""A datagram is closed when it holds this much: batches up to 64 KiB are cheap to allocate in the
+kernel, and the smallest default socket buffer (212,992 bytes, of which an skb costs about a third
+more than its data) still takes several."""
+
+RECEIPT_LINES = 256
+"""Most replies of one RECEIPTS section: 256 errors of the longest kind are about 45 KB, a batch of
+`OK`s is one line here.
+"""
+
+
+@dataclass(slots=True, eq=False)
+class Origin:
+    """Where a section's lines come from, and so where their receipts go; never changed once made.
+
+    `wire` is the origin's text in a section header; `prefix` is what stands before the message at
+    the receiver's end (`CHAT alice `).
+    """
+
+    p_id: int
+    t_id: int
+    slot: int
+    generation: int
+    is_quiet: bool
+    name: bytes
+    wire: bytes = field(init=False)
+    prefix: bytes = field(init=False)
+
+    def __post_init__(self) -> None:
+        place = (self.p_id, self.t_id, self.slot, self.generation)
+        self.wire = b"%d %d %d %d %b %b" % (*place, b"q" if self.is_quiet else b"-", self.name)
+        self.prefix = b"CHAT " + self.name + b" "
+
+    @classmethod
+    def parse(cls, wire: bytes) -> Origin:
+        """Read an origin back from a section header; ValueError for what no loop wrote."""
+        p_id, t_id, slot, generation, flags, name = wire.split(b" ")
+        return cls(int(p_id), int(t_id), int(slot), int(generation), flags == b"q", name)
+
+
+def pack_lines(kind: bytes, origin: Origin, lines: list[bytes]) -> bytes:
+    """Build a MESSAGES or BOUNCED section of `lines` (clean, without ends)."""
+    return kind + origin.wire + b"\n" + b"\n".join(lines)
+
+
+def pack_receipts(origin: Origin, answered: int, lines: list[bytes]) -> list[bytes]:
+    """Build the RECEIPTS sections that bring reply `lines` to the session of `origin`.
+
+    They settle `answered` of its CHATs. Usually one; errors are longer than the lines that they
+    answer, so a batch of them may need several.
+    """
+    header = b"R%d %d " % (origin.slot, origin.generation)
+    sections = []
+    while lines:
+        text = b"\n".join(lines[:RECEIPT_LINES])
+        lines = lines[RECEIPT_LINES:]
+        sections.append(b"%b%d\n%b" % (header, 0 if lines else answered, text))
+    return sections
+
+
+def parse_receipts(header: bytes) -> tuple[int, int, int]:
+    """Return (slot, generation, answered) of a RECEIPTS header without its kind byte."""
+    slot, generation, answered = header.split(b" ")
+    return int(slot), int(generation), int(answered)
+
+
+def parse_line(line: bytes) -> tuple[bytes, bytes, bytes]:
+    """Return (tag or b"", destination as typed, message) of a routed line."""
+    tag = b""
+    if line.startswith(b"@"):
+        tag, _, line = line[1:].partition(b" ")
+    _, destination, message = line.split(b" ", 2)
+    return tag, destination, message

@@ -1,0 +1,191 @@
+"""The acceptor of a worker: takes its turn at accept and gives clients to the least loaded loop.
+
+One thread in each worker, blocked in the accept semaphore most of the time; the kernel serves
+waiters first come, first served, so workers take turns, and it gives the semaphore back when a
+holder is killed. It is held for poll and accept only. A worker that is to be replaced, or has no
+descriptors left, does not contend. Reads `load` of the loops; hands sockets over by
+`Loop.welcome`. Also decides when a worker has served its `connections_per_process`.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import os
+import select
+import socket
+from typing import TYPE_CHECKING
+
+from prefork_chat import log
+from prefork_chat.chat import outcomes
+from prefork_chat.registry import table
+from prefork_chat.registry.ipc import SemaphoreGone
+from prefork_chat.registry.table import WorkerState
+from prefork_chat.worker.clients import hang_up
+
+if TYPE_CHECKING:
+    import random
+    from collections.abc import Sequence
+
+    from prefork_chat.config import TcpConfig
+    from prefork_chat.inheritance import Inheritance
+    from prefork_chat.worker.loop import Loop
+
+POLL_SECONDS = 1.0
+"""The longest that the semaphore is held while nobody connects."""
+
+PAUSE_SECONDS = 1.0
+"""How long a worker without free descriptors leaves accepting to others."""
+
+_EXHAUSTED = frozenset({errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM})
+
+
+class Acceptor:
+    """Accepts for worker `p_id` until closed or retired; `run` is the body of its thread."""
+
+    def __init__(self, inheritance: Inheritance, loops: Sequence[Loop], rng: random.Random) -> None:
+        self._loops = loops
+        self._semaphore = inheritance.accept_semaphore
+        self._table = inheritance.table
+        self._p_id = inheritance.p_id
+        self._row = inheritance.table.row(inheritance.p_id)
+        self._news = inheritance.news
+        self._max_clients = inheritance.config.server.max_clients
+        self._retire_after = _draw_limit(inheritance, rng)
+        self._log = log.get_logger(p_id=self._p_id, generation=inheritance.generation)
+        self._listeners = {listener.fileno(): listener for listener in inheritance.listeners}
+        for listener in inheritance.listeners:
+            _tune(listener, inheritance.config.tcp)
+        self._wake = os.eventfd(0, os.EFD_NONBLOCK | os.EFD_CLOEXEC)
+        self._poller = select.poll()
+        for fd in (*self._listeners, self._wake):
+            self._poller.register(fd, select.POLLIN)
+        self._accepted = 0
+        self._is_closed = False
+        self._is_paused = False
+
+    def close(self) -> None:
+        """Accept no more (any thread); the thread ends at its next step."""
+        self._is_closed = True
+        os.eventfd_write(self._wake, 1)
+
+    @property
+    def is_retiring(self) -> bool:
+        """True once the worker has accepted all that it was to accept."""
+        return self._row[table.STATE] == WorkerState.RETIRING
+
+    def run(self) -> None:
+        """Accept, turn by turn, until closed, retired, or the daemon's semaphores are gone."""
+        while not (self._is_closed or self.is_retiring):
+            try:
+                with self._semaphore:
+                    clients = self._accept_ready()
+                    self._row[table.ACCEPTED] = self._accepted
+                    self._retire_if_due()
+            except SemaphoreGone:
+                return
+            for client in clients:
+                self._give(client)
+            if self._is_paused:
+                self._wait(PAUSE_SECONDS)
+
+    def _accept_ready(self) -> list[socket.socket]:
+        """Wait for clients; accept one from every listener that has some: none starves another."""
+        if self._is_closed:
+            return []
+        clients = []
+        for fd, _ in self._poller.poll(POLL_SECONDS * 1000):
+            if fd == self._wake:
+                continue
+            client = self._accept_from(self._listeners[fd])
+            if client is not None:
+                clients.append(client)
+        self._accepted += len(clients)
+        return clients
+
+    def _accept_from(self, listener: socket.socket) -> socket.socket | None:
+        try:
+            client, _ = listener.accept()
+        except OSError as error:
+            # What is left, EAGAIN and ECONNABORTED among it, is a client that did not wait.
+            if error.errno in _EXHAUSTED:
+                self._pause(error)
+            return None
+        if self._is_paused:
+            self._is_paused = False
+            self._log.info(log.ACCEPT_RESUMED)
+        return client
+
+    def _pause(self, error: OSError) -> None:
+        if not self._is_paused:
+            self._is_paused = True
+            self._log.warning(log.ACCEPT_PAUSED, reason=error.strerror, clients=self._load())
+
+    def _wait(self, seconds: float) -> None:
+        poller = select.poll()
+        poller.register(self._wake, select.POLLIN)
+        poller.poll(seconds * 1000)
+
+    def _give(self, client: socket.socket) -> None:
+        if self._is_full():
+            _turn_away(client)
+            return
+        client.setblocking(False)
+        loop = min(self._loops, key=lambda loop: loop.load)
+        loop.welcome(client.detach())
+
+    def _load(self) -> int:
+        return sum(loop.load for loop in self._loops)
+
+    def _is_full(self) -> bool:
+        """Say whether all have their `max_clients`, give or take what others accept just now."""
+        others = sum(
+            row[table.loop_offset(t_id) + table.CLIENTS]
+            for p_id in range(self._table.workers)
+            if p_id != self._p_id
+            for row in (self._table.row(p_id),)
+            for t_id in range(self._table.threads)
+        )
+        return others + self._load() >= self._max_clients
+
+    def _retire_if_due(self) -> None:
+        """Retire after `connections_per_process`, if others accept or nobody is left to serve.
+
+        Called while holding the accept semaphore, so two workers never both count on the other.
+        """
+        if not self._retire_after or self._accepted < self._retire_after or self._is_closed:
+            return
+        rows = (self._table.row(p_id) for p_id in range(self._table.workers) if p_id != self._p_id)
+        is_relieved = any(row[table.STATE] == WorkerState.READY for row in rows)
+        if is_relieved or not self._load():
+            self._row[table.STATE] = WorkerState.RETIRING
+            os.eventfd_write(self._news, 1)
+            self._log.info(log.WORKER_RETIRING, accepted=self._accepted)
+
+
+def _draw_limit(inheritance: Inheritance, rng: random.Random) -> int:
+    """Draw after how many clients this worker retires (0: never); all at once would be a gap."""
+    server = inheritance.config.server
+    if not server.connections_per_process:
+        return 0
+    spread = rng.uniform(-server.connections_jitter, server.connections_jitter)
+    return max(1, round(server.connections_per_process * (1 + spread)))
+
+
+def _tune(listener: socket.socket, tcp: TcpConfig) -> None:
+    """Set what accepted sockets inherit (Linux): no Nagle delay, keepalive for half-open peers."""
+    if listener.family == socket.AF_UNIX:
+        return
+    listener.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+    listener.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
+    listener.setsockopt(socket.IPPROTO_TCP, socket.TCP_KEEPIDLE, tcp.keepalive_idle_seconds)
+    listener.setsockopt(socket.IPPROTO_TCP, socket.TCP_KEEPINTVL, tcp.keepalive_interval_seconds)
+    listener.setsockopt(socket.IPPROTO_TCP, socket.TCP_KEEPCNT, tcp.keepalive_probes)
+
+
+def _turn_away(client: socket.socket) -> None:
+    """Tell a client that there is no place for it, and close."""
+    client.setblocking(False)
+    with contextlib.suppress(OSError):
+        client.send(outcomes.full() + b"\n")
+    hang_up(client.detach())

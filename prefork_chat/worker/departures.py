@@ -1,0 +1,93 @@
+r"""When a client goes, and in which order: answers, then the name, last words, the socket.
+
+A client departs by LEAV, by end of file, by a fault that the protocol cannot survive, or by not
+saying who it is in time. Before it goes, every CHAT that it sent is answered, so `printf 'JOIN
+a\\nCHAT b hi\\n' | nc -N HOST PORT` sees its receipts. Owner: one loop; only its thread comes
+here, while it holds the turn, after the turn's receipts are settled.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from typing import TYPE_CHECKING
+
+from prefork_chat.chat import outcomes
+from prefork_chat.worker.connection import Connection, Pause
+
+if TYPE_CHECKING:
+    from prefork_chat.worker.clients import Clients
+
+SETTLE_SECONDS = 5.0
+"""The longest that a departing client waits for the outcome of its last messages."""
+
+QUIET_SETTLE_SECONDS = 0.2
+"""The same for a quiet one: it gets errors only, so nobody knows whether all of them have come."""
+
+FLUSH_SECONDS = 5.0
+"""The longest that we wait for a departing client to read its last lines."""
+
+
+class Departures:
+    """The clients of a loop that are on their way out, and those that have yet to JOIN."""
+
+    __slots__ = ("_clients", "_departing", "_login_seconds", "_logins")
+
+    def __init__(self, clients: Clients, login_seconds: float) -> None:
+        self._clients = clients
+        self._login_seconds = login_seconds
+        self._logins: deque[tuple[float, Connection]] = deque()
+        self._departing: list[Connection] = []
+
+    def expect_login(self, connection: Connection, now: float) -> None:
+        """Give a new client `login_seconds` to JOIN."""
+        self._logins.append((now + self._login_seconds, connection))
+
+    def begin(self, connection: Connection, now: float, *last_words: bytes) -> None:
+        """Read no more; once its messages are answered free the name, say `last_words`, close."""
+        if connection.is_departing:
+            return
+        self._clients.pause(connection, Pause.DEPARTING)
+        connection.last_words = last_words
+        is_quiet = connection.origin is not None and connection.origin.is_quiet
+        if is_quiet:
+            connection.outstanding += 1
+        connection.departs_at = now + (QUIET_SETTLE_SECONDS if is_quiet else SETTLE_SECONDS)
+        self._departing.append(connection)
+
+    def due(self, now: float) -> list[Connection]:
+        """Take every departure one step further; return the connections to be closed now."""
+        self._expire_logins(now)
+        if not self._departing:
+            return []
+        departing, self._departing = self._departing, []
+        finished: list[Connection] = []
+        for connection in departing:
+            if connection.fd < 0:
+                continue
+            is_finished = self._advance(connection, now)
+            (finished if is_finished else self._departing).append(connection)
+        return finished
+
+    def _advance(self, connection: Connection, now: float) -> bool:
+        """Return True when the connection has said all that it had to say, or had its time."""
+        if not connection.has_said_goodbye:
+            if connection.outstanding and now < connection.departs_at:
+                return False
+            connection.has_said_goodbye = True
+            connection.departs_at = now + FLUSH_SECONDS
+            self._clients.withdraw(connection)
+            if connection.last_words:
+                self._clients.say(connection, *connection.last_words)
+        is_written = not connection.out and connection.backlog is None
+        return is_written or now >= connection.departs_at
+
+    def _expire_logins(self, now: float) -> None:
+        while self._logins and self._logins[0][0] <= now:
+            _, connection = self._logins.popleft()
+            if connection.fd >= 0 and connection.origin is None:
+                self.begin(connection, now, outcomes.login_expired())
+
+    def wake_at(self) -> float:
+        """When the loop has to look here again at the latest, in monotonic seconds."""
+        soonest = self._logins[0][0] if self._logins else float("inf")
+        return min([connection.departs_at for connection in self._departing], default=soonest)

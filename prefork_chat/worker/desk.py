@@ -1,0 +1,120 @@
+"""Where a client's commands are carried out: all but CHAT to somebody who is here.
+
+`chat.commands` decides what a line asks for (an effect); this module does it: claims and frees
+names in the registry, lists who is here, says how the daemon is doing. Owner: one loop; only its
+thread comes here, while it holds the turn. Claiming and freeing take the registry's write
+semaphore, the only thing in a turn that can block.
+"""
+
+from __future__ import annotations
+
+from time import monotonic_ns
+from typing import TYPE_CHECKING, assert_never
+
+from prefork_chat.chat import outcomes
+from prefork_chat.chat.effects import (
+    Claim,
+    Close,
+    Effect,
+    Leave,
+    ListNames,
+    Refuse,
+    Reply,
+    Report,
+    Route,
+)
+from prefork_chat.protocol.envelope import Origin
+from prefork_chat.registry.registry import NameInUse, RegistryFull
+
+if TYPE_CHECKING:
+    from prefork_chat.inheritance import Inheritance
+    from prefork_chat.worker.clients import Clients
+    from prefork_chat.worker.connection import Connection
+    from prefork_chat.worker.departures import Departures
+
+
+class Desk:
+    """Carries effects out for the clients of loop (p_id, t_id)."""
+
+    __slots__ = ("_clients", "_departures", "_generation", "_p_id", "_registry", "_t_id", "_table")
+
+    def __init__(
+        self, inheritance: Inheritance, t_id: int, clients: Clients, departures: Departures
+    ) -> None:
+        self._registry = inheritance.registry
+        self._table = inheritance.table
+        self._p_id = inheritance.p_id
+        self._generation = inheritance.generation
+        self._t_id = t_id
+        self._clients = clients
+        self._departures = departures
+
+    def carry_out(self, connection: Connection, effect: Effect, now: float) -> None:
+        """Do what `effect` asks and answer the client; `now` is the turn's monotonic time."""
+        say = self._clients.say
+        match effect:
+            case Reply(lines):
+                say(connection, *lines)
+                self._note_extras(connection)
+            case Refuse(line):
+                say(connection, line)
+            case Claim():
+                say(connection, self._claim(connection, effect))
+            case ListNames(tag):
+                say(connection, *outcomes.listed(self._registry.names(), tag))
+            case Report(tag):
+                say(connection, *outcomes.reported(self._figures(), tag))
+            case Leave(tag):
+                self._departures.begin(connection, now, outcomes.left(tag))
+            case Close(line):
+                self._departures.begin(connection, now, line)
+            case Route():
+                raise AssertionError("routes are the loop's own business")
+            case _:
+                assert_never(effect)
+
+    def _claim(self, connection: Connection, claim: Claim) -> bytes:
+        try:
+            location = self._registry.insert(
+                claim.key, claim.name, self._p_id, self._t_id, self._generation
+            )
+        except NameInUse:
+            return outcomes.name_in_use(claim)
+        except RegistryFull:
+            return outcomes.registry_full(claim)
+        answer = outcomes.joined(connection.session, claim)
+        session = connection.session
+        self._clients.enter(
+            connection,
+            Origin(
+                self._p_id,
+                self._t_id,
+                location.slot,
+                location.generation,
+                session.quiet,
+                session.name,
+            ),
+        )
+        return answer
+
+    def _note_extras(self, connection: Connection) -> None:
+        """Tell the loops that answer for this session's messages whether it wants receipts."""
+        origin, quiet = connection.origin, connection.session.quiet
+        if origin is not None and origin.is_quiet != quiet:
+            connection.origin = Origin(
+                origin.p_id, origin.t_id, origin.slot, origin.generation, quiet, origin.name
+            )
+
+    def _figures(self) -> dict[bytes, int]:
+        rows = self._table.snapshot()
+        started_ns = min((row.started_ns for row in rows if row.pid), default=0)
+        return {
+            b"workers": sum(1 for row in rows if row.pid),
+            b"loops": sum(len(row.loops) for row in rows if row.pid),
+            b"clients": sum(loop.clients for row in rows for loop in row.loops),
+            b"names": self._registry.count,
+            b"accepted": sum(row.accepted for row in rows),
+            b"delivered": sum(loop.delivered for row in rows for loop in row.loops),
+            b"refused": sum(loop.refused for row in rows for loop in row.loops),
+            b"oldest_worker_seconds": (monotonic_ns() - started_ns) // 1_000_000_000,
+        }

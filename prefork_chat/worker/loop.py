@@ -1,0 +1,425 @@
+"""One loop: an epoll loop over many clients, and the hot path of the whole daemon.
+
+A *turn* is one pass: poll; then, holding the worker's turn lock, read every client that has
+something to say and route its lines, deliver what came for our clients, write once to every client
+that got something, settle the receipts, and send one datagram to every loop that we have something
+for. Read this file from top to bottom to follow a line from socket to socket.
+
+Runs in one thread of a worker; `welcome`, `stop` and `load` may be used from other threads.
+Everything is non-blocking except the registry's write semaphore at JOIN and LEAV (microseconds, or
+until the watchdog has killed a stopped holder). Work is done on batches: a line that crosses this
+file costs a split, a dictionary look-up and an append on either side.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import select
+import threading
+from collections import deque
+from time import monotonic, monotonic_ns
+from typing import TYPE_CHECKING, TypeAlias
+
+from prefork_chat import __version__
+from prefork_chat.chat import outcomes
+from prefork_chat.chat.commands import execute
+from prefork_chat.chat.effects import Route
+from prefork_chat.protocol import envelope, replies
+from prefork_chat.protocol.envelope import Origin
+from prefork_chat.protocol.names import fold
+from prefork_chat.protocol.replies import Code
+from prefork_chat.registry import table
+from prefork_chat.worker.clients import Clients
+from prefork_chat.worker.connection import Pause
+from prefork_chat.worker.departures import Departures
+from prefork_chat.worker.desk import Desk
+from prefork_chat.worker.pace import Pace
+from prefork_chat.worker.receipts import Careful, Delivery, Receipts
+from prefork_chat.worker.routes import Routes
+
+if TYPE_CHECKING:
+    from prefork_chat.inheritance import Inheritance
+    from prefork_chat.worker.connection import Connection
+    from prefork_chat.worker.outbox import Outbox
+
+READ_BYTES = 16 * 1024
+"""Read from one client in one turn: a batch of 200 lines, and no flood starves the others."""
+
+INBOX_BYTES = 96 * 1024
+"""More than the largest datagram: a full batch and the section that did not fit any more."""
+
+INBOX_DATAGRAMS = 32
+"""Datagrams taken in one turn."""
+
+MOST_EVENTS = 256
+"""Events of one poll. Measured: fewer cost more polls under load, more gain nothing."""
+
+MOST_ORIGINS = 65_536
+"""Parsed origins remembered; above it the cache starts anew."""
+
+BEAT_SECONDS = 1.0
+"""The longest that a loop sleeps, so that its heartbeat shows that it lives."""
+
+QUIET_SECONDS = 0.1
+"""How long nothing must come before a stopping loop ends: then all that was under way is there."""
+
+TurnLock: TypeAlias = contextlib.AbstractContextManager[object]
+
+
+def make_turn_lock(is_wanted: bool) -> TurnLock:
+    """Return the lock that the loops of a worker share, or a no-op in its place.
+
+    Several threads under the GIL trade it at every short system call; a lock held for the turn
+    makes that two to three times cheaper (eight threads: 13 instead of 71 µs a message).
+    """
+    return threading.Lock() if is_wanted else contextlib.nullcontext()
+
+
+class Loop:
+    """Loop (p_id, t_id): owner of its clients, its outboxes and its heartbeat."""
+
+    def __init__(self, inheritance: Inheritance, t_id: int, turn_lock: TurnLock) -> None:
+        config = inheritance.config
+        p_id = inheritance.p_id
+        self._turn_lock = turn_lock
+        self._pending_limit = config.limits.client_pending_bytes
+        self._block = inheritance.table.row(p_id)[table.loop_offset(t_id) :]
+        self._epoll = select.epoll()
+        self._inbox = inheritance.pairs.loops[p_id][t_id].outlet.fileno()
+        self._wake = os.eventfd(0, os.EFD_NONBLOCK | os.EFD_CLOEXEC)
+        self._epoll.register(self._inbox, select.EPOLLIN)
+        self._epoll.register(self._wake, select.EPOLLIN)
+        self._clients = Clients(self._epoll, inheritance.registry)
+        self._routes = Routes(inheritance, t_id, self._epoll, self._clients)
+        self._receipts = Receipts(p_id, t_id, self._clients, self._routes)
+        self._departures = Departures(self._clients, config.server.login_seconds)
+        self._desk = Desk(inheritance, t_id, self._clients, self._departures)
+        self._pace = Pace(self._clients, config.limits)
+        self._origins: dict[bytes, Origin] = {}
+        self._newcomers: deque[int] = deque()
+        self._stop_by: float | None = None
+        self._is_stopping = False
+        self._inbox_at = 0.0
+        self._lines = 0
+        self._refused = 0
+
+    # From other threads
+
+    @property
+    def load(self) -> int:
+        """Clients that this loop has, newcomers included (any thread)."""
+        return len(self._clients.by_fd) + len(self._newcomers)
+
+    def welcome(self, fd: int) -> None:
+        """Hand a freshly accepted, non-blocking client socket over (acceptor thread)."""
+        self._newcomers.append(fd)
+        os.eventfd_write(self._wake, 1)
+
+    def stop(self, stop_by: float) -> None:
+        """Ask the loop to say good-bye and end, at monotonic time `stop_by` at the latest."""
+        self._stop_by = stop_by
+        os.eventfd_write(self._wake, 1)
+
+    # The turn
+
+    def run(self) -> None:
+        """Turn until stopped; then close every client and return (the loop's own thread)."""
+        while not (self._is_stopping and self._is_quiet()):
+            events = self._epoll.poll(self._sleep_seconds(), MOST_EVENTS)
+            with self._turn_lock:
+                self._turn(events)
+        for connection in list(self._clients.by_fd.values()):
+            self._clients.close(connection)
+
+    def _turn(self, events: list[tuple[int, int]]) -> None:
+        now = monotonic()
+        by_fd = self._clients.by_fd
+        for fd, event in events:
+            connection = by_fd.get(fd)
+            if connection is None:
+                self._attend(fd, now)
+                continue
+            if event & select.EPOLLOUT:
+                self._drain(connection)
+            if connection.fd < 0:
+                continue
+            if not connection.pauses:
+                if event & ~select.EPOLLOUT:
+                    self._read(connection, now)
+            elif event & (select.EPOLLHUP | select.EPOLLERR):
+                self._lose(connection)
+        for origin, lines in self._routes.own.take():
+            self._deliver(origin, lines)
+        self._receipts.take_own()
+        self._flush()
+        self._receipts.settle()
+        self._routes.flush()
+        self._look_at_the_clock(now)
+
+    def _attend(self, fd: int, now: float) -> None:
+        """Handle an event that is not a client's."""
+        if fd == self._inbox:
+            self._inbox_at = now
+            self._read_inbox()
+        elif fd == self._wake:
+            os.eventfd_read(self._wake)
+            self._greet_newcomers(now)
+            if self._stop_by is not None and not self._is_stopping:
+                self._begin_to_stop(now)
+        else:
+            self._routes.unblock(fd)
+
+    # Reading: from a client's bytes to lines in outboxes
+
+    def _read(self, connection: Connection, now: float) -> None:
+        """Read one chunk of a client and route its lines; the codec makes clean lines of it."""
+        try:
+            chunk = os.read(connection.fd, READ_BYTES)
+        except BlockingIOError:
+            return
+        except OSError:
+            self._lose(connection)
+            return
+        if not chunk:
+            self._departures.begin(connection, now)
+            return
+        lines = connection.decoder.feed(chunk)
+        self._lines += len(lines)
+        routes = self._routes.by_name
+        origin = connection.origin
+        filled: list[Outbox] = []
+        for line in lines:
+            try:
+                verb, destination, message = line.split(b" ", 2)
+            except ValueError:
+                verb = destination = message = b""
+            if verb == b"CHAT" and message and origin is not None:
+                outbox = routes.get(destination) or self._routes.find(destination)
+                if outbox is not None:
+                    if not outbox.lines:
+                        filled.append(outbox)
+                    outbox.lines.append(line)
+                    continue
+            self._execute(connection, line, filled, now)
+            if connection.is_departing:
+                break
+            origin = connection.origin
+        self._seal(connection, filled)
+        self._pace.charge(connection, len(lines), now)
+
+    def _seal(self, connection: Connection, filled: list[Outbox]) -> None:
+        """Close what a client has put into outboxes as sections of its own."""
+        origin = connection.origin
+        if origin is None:
+            return
+        for outbox in filled:
+            if not origin.is_quiet:
+                connection.outstanding += len(outbox.lines)
+            outbox.seal(origin)
+            self._routes.hold_back(connection, outbox)
+        filled.clear()
+
+    def _execute(
+        self, connection: Connection, line: bytes, filled: list[Outbox], now: float
+    ) -> None:
+        """Carry out a line that is not a plain CHAT to somebody who is here."""
+        effect = execute(connection.session, line)
+        if not isinstance(effect, Route):
+            self._seal(connection, filled)
+            self._desk.carry_out(connection, effect, now)
+            return
+        outbox = self._routes.find(effect.dest)
+        if outbox is None:
+            refusal = outcomes.undelivered(Code.NOUSER, effect.dest, effect.tag)
+            self._clients.say(connection, refusal)
+            return
+        if not outbox.lines:
+            filled.append(outbox)
+        tag = b"@%b " % effect.tag if effect.tag else b""
+        outbox.lines.append(b"%bCHAT %b %b" % (tag, effect.dest, effect.message))
+
+    # Delivering: from a datagram to the clients of this loop
+
+    def _read_inbox(self) -> None:
+        """Take datagrams from our thread-level pair and open their sections."""
+        for _ in range(INBOX_DATAGRAMS):
+            try:
+                datagram = os.read(self._inbox, INBOX_BYTES)
+            except BlockingIOError:
+                return
+            for section in datagram[1:].split(envelope.SECTION_SEPARATOR):
+                kind = section[:1]
+                header, _, body = section[1:].partition(b"\n")
+                if kind == envelope.MESSAGES:
+                    self._deliver(self._origin(header), body.split(b"\n"))
+                elif kind == envelope.RECEIPTS:
+                    self._receipts.receive(*envelope.parse_receipts(header), body)
+                else:
+                    self._receipts.reroute(self._origin(header), body.split(b"\n"))
+
+    def _origin(self, wire: bytes) -> Origin:
+        origin = self._origins.get(wire)
+        if origin is None:
+            if len(self._origins) >= MOST_ORIGINS:
+                self._origins.clear()
+            origin = self._origins[wire] = Origin.parse(wire)
+        return origin
+
+    def _deliver(self, origin: Origin, lines: list[bytes]) -> None:
+        """Hand the message lines of one origin to our clients, by name.
+
+        A tagged line has its verb where others have the destination: CHAT, which in upper case is
+        no key of `present`.
+        """
+        present = self._clients.present
+        touched = self._clients.touched
+        prefix = origin.prefix
+        accepted = []
+        careful = None
+        for line in lines:
+            _, destination, message = line.split(b" ", 2)
+            connection = present.get(destination)
+            if connection is None:
+                careful = careful or Careful()
+                self._deliver_carefully(line, prefix, careful)
+                continue
+            out = connection.out
+            if not out:
+                touched.append(connection)
+            out.append(prefix + message)
+            accepted.append(destination)
+        self._receipts.deliveries.append(Delivery(origin, accepted, careful))
+
+    def _deliver_carefully(self, line: bytes, prefix: bytes, careful: Careful) -> None:
+        """Deliver a line with a tag, to a name in other letters, to a slow reader, to nobody."""
+        tag, destination, message = envelope.parse_line(line)
+        connection = self._clients.named.get(fold(destination))
+        if connection is None:
+            careful.strays.append(line)
+            return
+        backlog = connection.backlog
+        if backlog is not None and backlog.pending_bytes >= self._pending_limit:
+            self._refused += 1
+            careful.refusals.append(outcomes.undelivered(Code.BUSY, destination, tag))
+            return
+        self._clients.say(connection, prefix + message)
+        careful.accepted.append((tag, destination))
+
+    # Writing: one write a client
+
+    def _flush(self) -> None:
+        """Write to every client that got lines in this turn, all of them at once."""
+        touched = self._clients.touched
+        write = os.write
+        for connection in touched:
+            out = connection.out
+            out.append(b"")
+            data = b"\n".join(out)
+            out.clear()
+            if connection.backlog is not None or connection.fd < 0:
+                self._keep(connection, data, 0)
+                continue
+            try:
+                taken = write(connection.fd, data)
+            except BlockingIOError:
+                taken = 0
+            except OSError:
+                self._receipts.unsent[connection.session.key] = connection
+                self._lose(connection)
+                continue
+            if taken < len(data):
+                self._keep(connection, data, taken)
+        touched.clear()
+
+    def _keep(self, connection: Connection, data: bytes, taken: int) -> None:
+        """Keep what a client's socket did not take; its receipts of this turn must wait."""
+        self._receipts.unsent[connection.session.key] = connection
+        if connection.fd < 0:
+            return
+        backlog = self._clients.stall(connection, data, taken)
+        if backlog.pending_bytes >= self._pending_limit:
+            self._clients.pause(connection, Pause.UNREAD)
+
+    def _drain(self, connection: Connection) -> None:
+        """Write on to a slow reader whose socket takes bytes again, and release its receipts."""
+        while (backlog := connection.backlog) is not None:
+            try:
+                taken = os.write(connection.fd, backlog.head)
+            except BlockingIOError:
+                return
+            except OSError:
+                self._lose(connection)
+                return
+            self._receipts.release(backlog.consume(taken))
+            if not backlog.pending_bytes:
+                self._clients.catch_up(connection)
+                self._clients.resume(connection, Pause.UNREAD)
+
+    # Comings and goings
+
+    def _greet_newcomers(self, now: float) -> None:
+        while self._newcomers:
+            connection = self._clients.add(self._newcomers.popleft())
+            self._clients.say(connection, replies.greeting(__version__.encode()))
+            self._departures.expect_login(connection, now)
+            if self._is_stopping:
+                self._say_stopping(connection)
+
+    def _lose(self, connection: Connection) -> None:
+        """Let go of a client: free its name, close, and answer for what it did not get."""
+        backlog, connection.backlog = connection.backlog, None
+        self._clients.close(connection)
+        if backlog is not None:
+            self._receipts.abandon(backlog)
+
+    def _begin_to_stop(self, now: float) -> None:
+        self._is_stopping = True
+        self._inbox_at = now
+        for connection in self._clients.by_fd.values():
+            self._say_stopping(connection)
+
+    def _say_stopping(self, connection: Connection) -> None:
+        self._clients.pause(connection, Pause.STOPPING)
+        self._clients.say(connection, outcomes.going_down())
+
+    def _is_quiet(self) -> bool:
+        """Say whether a stopping loop has nothing left to do, or no time left."""
+        now = monotonic()
+        if self._stop_by is not None and now >= self._stop_by:
+            return True
+        return (
+            now - self._inbox_at >= QUIET_SECONDS
+            and self._routes.is_empty
+            and not self._has_work
+            and not any(connection.backlog for connection in self._clients.by_fd.values())
+        )
+
+    # The clock
+
+    @property
+    def _has_work(self) -> bool:
+        """True when the next turn must not wait for an event."""
+        return bool(self._clients.touched or self._receipts.has_own or self._routes.own.is_filled)
+
+    def _sleep_seconds(self) -> float:
+        if self._has_work:
+            return 0.0
+        if self._is_stopping:
+            return QUIET_SECONDS / 4
+        wake_at = min(self._departures.wake_at(), self._pace.wake_at())
+        return min(BEAT_SECONDS, max(0.0, wake_at - monotonic()))
+
+    def _look_at_the_clock(self, now: float) -> None:
+        """Do what is due, free the names of those who went, beat, and publish the counters."""
+        self._pace.release(now)
+        for connection in self._departures.due(now):
+            self._lose(connection)
+        self._clients.free_names()
+        block = self._block
+        block[table.CLIENTS] = len(self._clients.by_fd)
+        block[table.LINES] = self._lines
+        block[table.DELIVERED] = self._receipts.delivered
+        block[table.REFUSED] = self._refused
+        block[table.BOUNCED] = self._receipts.bounced
+        block[table.HEARTBEAT] = monotonic_ns()

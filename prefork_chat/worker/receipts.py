@@ -1,0 +1,171 @@
+"""What became of the messages: receipts, refusals and bounces, on both of their ends.
+
+The loop that delivers a message answers for it, once the kernel has taken the bytes that it wrote:
+that is the promise of `OK CHAT`. The loop that the message came from gives the answer to whoever
+holds the slot in that generation, and to nobody else. Owner: one loop; only its thread comes here,
+while it holds the turn.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, NamedTuple
+
+from prefork_chat.chat import outcomes
+from prefork_chat.protocol import envelope
+from prefork_chat.protocol.names import fold
+from prefork_chat.protocol.replies import Code
+from prefork_chat.worker.connection import Awaited
+
+if TYPE_CHECKING:
+    from prefork_chat.protocol.envelope import Origin
+    from prefork_chat.worker.clients import Clients
+    from prefork_chat.worker.connection import Backlog, Connection
+    from prefork_chat.worker.routes import Routes
+
+
+class Careful:
+    """The lines of one delivery that needed more than an append.
+
+    `accepted` were handed to a client, as (tag or b"", destination); `refusals` are final answers
+    for their sender; `strays` are lines for names that are not at this loop.
+    """
+
+    __slots__ = ("accepted", "refusals", "strays")
+
+    def __init__(self) -> None:
+        self.accepted: list[tuple[bytes, bytes]] = []
+        self.refusals: list[bytes] = []
+        self.strays: list[bytes] = []
+
+
+class Delivery(NamedTuple):
+    """The lines of one origin that were delivered in this turn: `accepted` are the destinations."""
+
+    origin: Origin
+    accepted: list[bytes]
+    careful: Careful | None
+
+
+class Receipts:
+    """The answers that loop (p_id, t_id) owes and the ones that its clients wait for.
+
+    The loop appends to `deliveries` what it has put into clients' `out`, and notes in `unsent`, by
+    key, the clients that did not get all their bytes in this turn.
+    """
+
+    def __init__(self, p_id: int, t_id: int, clients: Clients, routes: Routes) -> None:
+        self._here = (p_id, t_id)
+        self._clients = clients
+        self._routes = routes
+        self.deliveries: list[Delivery] = []
+        self.unsent: dict[bytes, Connection] = {}
+        self._own: list[tuple[int, int, int, bytes]] = []
+        self.delivered = 0
+        self.bounced = 0
+
+    @property
+    def has_own(self) -> bool:
+        """True when clients of this loop have answers to get in the next turn."""
+        return bool(self._own)
+
+    def take_own(self) -> None:
+        """Give this loop's clients the answers that the last turn had for them."""
+        own, self._own = self._own, []
+        for slot, generation, answered, text in own:
+            self.receive(slot, generation, answered, text)
+
+    def settle(self) -> None:
+        """Answer for the deliveries of this turn, after everything was written that could be."""
+        for origin, accepted, careful in self.deliveries:
+            if careful is None and not self.unsent:
+                self.delivered += len(accepted)
+                if not origin.is_quiet:
+                    self.answer(origin, len(accepted), [outcomes.all_delivered(accepted)])
+            else:
+                self._settle_carefully(origin, accepted, careful or Careful())
+        self.deliveries.clear()
+        self.unsent.clear()
+
+    def _settle_carefully(self, origin: Origin, accepted: list[bytes], careful: Careful) -> None:
+        """Answer line by line: wait for slow readers, refuse for the gone, return strays."""
+        refusals = careful.refusals
+        confirmations = []
+        for tag, name in [(b"", name) for name in accepted] + careful.accepted:
+            connection = self.unsent.get(fold(name))
+            if connection is None:
+                self.delivered += 1
+                confirmations.append(outcomes.delivered(name, tag))
+            elif connection.backlog is not None:
+                connection.backlog.await_receipt(Awaited(origin, tag, name))
+            else:
+                refusals.append(outcomes.undelivered(Code.NOUSER, name, tag))
+        lines = refusals if origin.is_quiet else confirmations + refusals
+        if lines:
+            self.answer(origin, len(lines), lines)
+        if careful.strays:
+            self._bounce(origin, careful.strays)
+
+    def release(self, receipts: list[Awaited]) -> None:
+        """Confirm messages to a slow reader whose last byte the kernel has now taken."""
+        self.delivered += len(receipts)
+        for origin, tag, name in receipts:
+            if not origin.is_quiet:
+                self.answer(origin, 1, [outcomes.delivered(name, tag)])
+
+    def abandon(self, backlog: Backlog) -> None:
+        """Answer for what a client that is gone did not get; part of it he may have got."""
+        torn, untouched = backlog.abandon()
+        for origin, tag, name in torn:
+            self.answer(origin, 1, [outcomes.undelivered(Code.UNSURE, name, tag)])
+        for origin, tag, name in untouched:
+            self.answer(origin, 1, [outcomes.undelivered(Code.NOUSER, name, tag)])
+
+    def answer(self, origin: Origin, answered: int, lines: list[bytes]) -> None:
+        """Send reply lines to a session, settling `answered` of its CHATs."""
+        if (origin.p_id, origin.t_id) == self._here:
+            self._own.append((origin.slot, origin.generation, answered, b"\n".join(lines)))
+            return
+        outbox = self._routes.outbox(origin.p_id, origin.t_id)
+        for section in envelope.pack_receipts(origin, answered, lines):
+            outbox.add(section)
+
+    def receive(self, slot: int, generation: int, answered: int, text: bytes) -> None:
+        """Give reply lines to the session that waits for them.
+
+        If the slot is somebody else's by now, they are nobody's business any more.
+        """
+        connection = self._clients.by_slot.get(slot)
+        if connection is None or connection.origin is None:
+            return
+        if connection.origin.generation == generation:
+            connection.outstanding = max(0, connection.outstanding - answered)
+            self._clients.say(connection, text)
+
+    def _bounce(self, origin: Origin, lines: list[bytes]) -> None:
+        """Return lines to the loop of their origin: their names are not, or no longer, here."""
+        self.bounced += len(lines)
+        if (origin.p_id, origin.t_id) == self._here:
+            self.reroute(origin, lines)
+        else:
+            section = envelope.pack_lines(envelope.BOUNCED, origin, lines)
+            self._routes.outbox(origin.p_id, origin.t_id).add(section)
+
+    def reroute(self, origin: Origin, lines: list[bytes]) -> None:
+        """Look again for names that were not where we thought; tell the sender of the missing.
+
+        A line cannot bounce for ever: the registry names a loop for as long as that loop has the
+        name, save for the rest of the turn in which its owner leaves.
+        """
+        refusals = []
+        for line in lines:
+            tag, destination, _ = envelope.parse_line(line)
+            self._routes.by_name.pop(destination, None)
+            outbox = self._routes.find(destination)
+            if outbox is None:
+                refusals.append(outcomes.undelivered(Code.NOUSER, destination, tag))
+                continue
+            outbox.lines.append(line)
+            outbox.seal(origin)
+        if refusals:
+            text = b"\n".join(refusals)
+            self.receive(origin.slot, origin.generation, len(refusals), text)

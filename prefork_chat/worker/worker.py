@@ -1,0 +1,150 @@
+"""A worker process from its fork to its end.
+
+`run_worker` is called in the child, once, and its result is the exit code: 0 after an orderly stop
+or retirement. The main thread is the router; T threads run the loops, one thread accepts. Signals
+reach the main thread only. A worker ends when it is told to (SIGTERM), when it has retired and its
+last client has left, at once when the supervisor is gone, and at once when any of its threads
+fails: a worker that has lost a part is worth less than its successor.
+"""
+
+from __future__ import annotations
+
+import faulthandler
+import os
+import random
+import select
+import signal
+import socket
+import threading
+from time import monotonic, monotonic_ns
+from typing import TYPE_CHECKING
+
+from prefork_chat import log
+from prefork_chat.registry import table
+from prefork_chat.registry.table import WorkerState
+from prefork_chat.worker.acceptor import Acceptor
+from prefork_chat.worker.loop import Loop, make_turn_lock
+from prefork_chat.worker.router import Router
+
+if TYPE_CHECKING:
+    from types import FrameType
+
+    from prefork_chat.inheritance import Inheritance
+
+EXIT_ORPHANED = 1
+EXIT_FAILED = 70
+"""sysexits(3) EX_SOFTWARE: a thread of ours raised."""
+
+BEAT_SECONDS = 1.0
+"""The longest that the router sleeps, so that its heartbeat shows that it lives."""
+
+WATCH_SECONDS = 0.05
+"""How often the main thread looks whether the loops have ended, once they are to."""
+
+STOP_SHARE = 0.8
+"""A worker uses this share of `stop_seconds` to say good-bye, and has the rest to end by itself."""
+
+
+def run_worker(inheritance: Inheritance) -> int:
+    """Serve as worker `p_id` until stopped; returns the exit code of the process."""
+    row = inheritance.table.row(inheritance.p_id)
+    row[table.PID] = os.getpid()
+    faulthandler.enable()
+    if inheritance.config.server.pin_cpu:
+        _pin(inheritance.p_id)
+    inheritance.registry.sweep(inheritance.p_id, inheritance.generation)
+    return _Worker(inheritance).run()
+
+
+def _pin(p_id: int) -> None:
+    """Bind this process to one of the CPUs that it may use."""
+    cpus = sorted(os.sched_getaffinity(0))
+    os.sched_setaffinity(0, {cpus[p_id % len(cpus)]})
+
+
+class _Worker:
+    """The threads of a worker and its main loop. Owner: the main thread."""
+
+    def __init__(self, inheritance: Inheritance) -> None:
+        self._inheritance = inheritance
+        self._row = inheritance.table.row(inheritance.p_id)
+        self._log = log.get_logger(p_id=inheritance.p_id, generation=inheritance.generation)
+        server = inheritance.config.server
+        turn_lock = make_turn_lock(server.turn_lock)
+        self._loops = [Loop(inheritance, t_id, turn_lock) for t_id in range(server.threads)]
+        self._acceptor = Acceptor(inheritance, self._loops, random.Random())
+        self._poller = select.epoll()
+        pairs = inheritance.pairs
+        self._router = Router(
+            pairs.processes[inheritance.p_id], pairs.loops[inheritance.p_id], self._poller
+        )
+        self._is_told_to_stop = False
+        self._is_stopping = False
+        self._threads: list[threading.Thread] = []
+        self._woken, self._waker = socket.socketpair()
+
+    def run(self) -> int:
+        self._listen_to_signals()
+        self._start_threads()
+        self._row[table.STATE] = WorkerState.READY
+        os.eventfd_write(self._inheritance.news, 1)
+        self._poller.register(self._inheritance.supervisor_pidfd, select.EPOLLIN)
+        self._poller.register(self._woken, select.EPOLLIN)
+        while not self._is_over():
+            for fd, _ in self._poller.poll(self._sleep_seconds()):
+                if fd == self._inheritance.supervisor_pidfd:
+                    return EXIT_ORPHANED
+                if fd == self._woken.fileno():
+                    self._woken.recv(64)
+                else:
+                    self._router.forward()
+            self._row[table.ROUTER_HEARTBEAT] = monotonic_ns()
+            if self._is_told_to_stop and not self._is_stopping:
+                self._stop()
+        self._log.info(log.WORKER_STOPPED)
+        return 0
+
+    def _sleep_seconds(self) -> float:
+        return WATCH_SECONDS if self._is_stopping or self._acceptor.is_retiring else BEAT_SECONDS
+
+    def _is_over(self) -> bool:
+        if self._acceptor.is_retiring and not self._is_stopping:
+            if not any(loop.load for loop in self._loops):
+                self._stop()
+            return False
+        return self._is_stopping and not any(thread.is_alive() for thread in self._threads)
+
+    def _stop(self) -> None:
+        self._is_stopping = True
+        self._row[table.STATE] = WorkerState.STOPPING
+        self._acceptor.close()
+        stop_by = monotonic() + self._inheritance.config.server.stop_seconds * STOP_SHARE
+        for loop in self._loops:
+            loop.stop(stop_by)
+
+    def _listen_to_signals(self) -> None:
+        for end in (self._woken, self._waker):
+            end.setblocking(False)
+        signal.set_wakeup_fd(self._waker.fileno(), warn_on_full_buffer=False)
+        signal.signal(signal.SIGTERM, self._note_stop)
+
+    def _note_stop(self, _number: int, _frame: FrameType | None) -> None:
+        self._is_told_to_stop = True
+
+    def _start_threads(self) -> None:
+        """Start the threads with all signals blocked; the main thread takes its mask back."""
+        threading.excepthook = self._fail
+        mask = signal.pthread_sigmask(signal.SIG_BLOCK, signal.valid_signals())
+        for t_id, loop in enumerate(self._loops):
+            thread = threading.Thread(target=loop.run, name=f"loop-{t_id}", daemon=True)
+            self._threads.append(thread)
+            thread.start()
+        # Not among the threads that an orderly end waits for: it may be blocked in the semaphore.
+        threading.Thread(target=self._acceptor.run, name="acceptor", daemon=True).start()
+        signal.pthread_sigmask(signal.SIG_SETMASK, mask)
+
+    def _fail(self, failure: threading.ExceptHookArgs) -> None:
+        """End the process: its successor does better than what is left of it."""
+        name = failure.thread.name if failure.thread else "?"
+        self._log.error(log.WORKER_FAILED, thread=name, exc_info=failure.exc_value)
+        os._exit(EXIT_FAILED)
