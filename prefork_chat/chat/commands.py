@@ -1,0 +1,264 @@
+"""The commands: what each verb is for, when it is allowed, how it is written, what it asks for.
+
+A loop calls `execute` with every line that its own short cut for `CHAT` did not take; the two
+agree, however a line is spelled. One table holds all verbs, and guards are checked in one place.
+Everything is decided from the session and the line alone, and only the session is ever changed, in
+the thread of its owner. Nothing that a client writes raises.
+"""
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from enum import Enum, auto
+from types import MappingProxyType
+from typing import Final
+
+from prefork_chat.chat.effects import (
+    Claim,
+    Close,
+    Effect,
+    Leave,
+    ListNames,
+    Refuse,
+    Reply,
+    Report,
+    Route,
+)
+from prefork_chat.chat.outcomes import (
+    CHAT,
+    HELO,
+    JOIN,
+    LEAV,
+    STAT,
+    WHOS,
+    undelivered,
+    unknown_destination,
+)
+from prefork_chat.chat.session import Session
+from prefork_chat.protocol import replies
+from prefork_chat.protocol.decoder import FatalFault, Fault
+from prefork_chat.protocol.names import fold, is_name, is_tag
+from prefork_chat.protocol.replies import ANY_VERB, Code, data, err, ok, shown
+
+HELP: Final = b"HELP"
+PING: Final = b"PING"
+
+_EXTRAS: Final = frozenset((b"quiet", b"time", b"ids", b"pres"))
+
+
+class Guard(Enum):
+    """When a command is allowed."""
+
+    ALWAYS = auto()
+    JOINED = auto()
+    NOT_JOINED = auto()
+
+
+@dataclass(frozen=True, slots=True)
+class Command:
+    """One verb: `usage` and `explanation` are what HELP shows, `act` does what is asked for.
+
+    `act` gets the session, what follows the verb and its space, and the tag.
+    """
+
+    verb: bytes
+    guard: Guard
+    usage: bytes
+    explanation: tuple[bytes, ...]
+    act: Callable[[Session, bytes, bytes], Effect]
+
+
+def execute(session: Session, line: bytes) -> Effect:
+    """Return what `line`, one result of the decoder, asks for; a Fault asks for its own refusal.
+
+    A line is `[@<tag> ]<verb>[ <arguments>]`, the verb in any case; spaces before it are ignored.
+    """
+    if isinstance(line, Fault):
+        refusal = replies.fault(line)
+        return Close(refusal) if isinstance(line, FatalFault) else Refuse(refusal)
+    tag = b""
+    line = line.lstrip(b" ")
+    if line.startswith(b"@"):
+        word, _, line = line.partition(b" ")
+        tag = word[1:]
+        if not is_tag(tag):
+            text = b"%b is no tag: a tag is @ and 1-32 of A-Z a-z 0-9 _ . -" % shown(word)
+            return Refuse(err(ANY_VERB, Code.BADARGS, text))
+        line = line.lstrip(b" ")
+    verb, _, rest = line.partition(b" ")
+    command = COMMANDS.get(verb.upper())
+    if command is None:
+        return _unknown_verb(verb, tag)
+    if command.guard is Guard.NOT_JOINED and session.name:
+        return _joined_already(session, command, tag)
+    if command.guard is Guard.JOINED and not session.name:
+        return _not_joined(command, rest, tag)
+    return command.act(session, rest, tag)
+
+
+def _unknown_verb(verb: bytes, tag: bytes) -> Refuse:
+    if not verb:
+        text = b"a line begins with a command: HELP lists them"
+    else:
+        text = shown(verb) + b" is no command: HELP lists them; CHAT <name> <message> talks"
+    return Refuse(err(ANY_VERB, Code.BADVERB, text, tag))
+
+
+def _joined_already(session: Session, command: Command, tag: bytes) -> Refuse:
+    text = b"you are %b already: to change your name, LEAV and connect again" % session.name
+    return Refuse(err(command.verb, Code.JOINED, text, tag))
+
+
+def _not_joined(command: Command, rest: bytes, tag: bytes) -> Refuse:
+    dest = rest.partition(b" ")[0]
+    if command.verb == CHAT and dest:
+        return Refuse(undelivered(Code.NOJOIN, dest, tag))
+    return Refuse(err(command.verb, Code.NOJOIN, tag=tag))
+
+
+def _bad_arguments(verb: bytes, tag: bytes, complaint: bytes) -> Refuse:
+    text = b"%b: %b" % (complaint, COMMANDS[verb].usage)
+    return Refuse(err(verb, Code.BADARGS, text, tag))
+
+
+def _join(_session: Session, rest: bytes, tag: bytes) -> Effect:
+    words = rest.split()
+    if not words:
+        return _bad_arguments(JOIN, tag, b"a name is missing")
+    if len(words) > 1:
+        return _bad_arguments(JOIN, tag, b"this server has no passwords, and a name has no spaces")
+    name = words[0]
+    if not is_name(name):
+        text = b"%b is no name: %b" % (shown(name), replies.SENTENCES[Code.BADNAME])
+        return Refuse(err(JOIN, Code.BADNAME, text, tag))
+    return Claim(name, fold(name), tag)
+
+
+def _chat(_session: Session, rest: bytes, tag: bytes) -> Effect:
+    dest, _, message = rest.partition(b" ")
+    if message:
+        return (
+            Route(tag, dest, message) if is_name(dest) else Refuse(unknown_destination(dest, tag))
+        )
+    if dest:
+        return Refuse(undelivered(Code.BADARGS, dest, tag))
+    return _bad_arguments(CHAT, tag, b"a name and a message are missing")
+
+
+def _leav(_session: Session, rest: bytes, tag: bytes) -> Effect:
+    if rest.strip():
+        return _bad_arguments(LEAV, tag, b"nothing goes behind it")
+    return Leave(tag)
+
+
+def _whos(_session: Session, rest: bytes, tag: bytes) -> Effect:
+    words = rest.split()
+    if not words:
+        return ListNames(tag)
+    if words[0].startswith(b"#"):
+        text = shown(words[0]) + b" is a room, and this server has none: WHOS lists everyone"
+        return Refuse(err(WHOS, Code.NOROOM, text, tag))
+    return _bad_arguments(WHOS, tag, b"nothing goes behind it")
+
+
+def _helo(session: Session, rest: bytes, tag: bytes) -> Effect:
+    words = rest.lower().split()
+    for word in words:
+        if word not in _EXTRAS:
+            return _bad_arguments(HELO, tag, b"%b is no extra" % shown(word))
+    if b"quiet" in words:
+        session.quiet = True
+    return Reply((ok(HELO, b"quiet" if session.quiet else b"", tag),))
+
+
+def _ping(_session: Session, rest: bytes, tag: bytes) -> Effect:
+    words = rest.split()
+    if len(words) > 1:
+        return _bad_arguments(PING, tag, b"a token is one word")
+    return Reply((ok(PING, b"".join(words), tag),))
+
+
+def _help(_session: Session, rest: bytes, tag: bytes) -> Effect:
+    words = rest.upper().split()
+    if len(words) > 1:
+        return _bad_arguments(HELP, tag, b"one command at a time")
+    if not words:
+        lines = [b"%b - %b" % (c.usage, c.explanation[0]) for c in COMMANDS.values()]
+    elif words[0] in COMMANDS:
+        command = COMMANDS[words[0]]
+        lines = [command.usage, *command.explanation]
+    else:
+        text = shown(rest.strip()) + b" is no command: HELP alone lists them"
+        return Refuse(err(HELP, Code.BADVERB, text, tag))
+    answer = tuple(data(HELP, line, tag) for line in lines)
+    return Reply((*answer, ok(HELP, tag=tag)))
+
+
+def _stat(_session: Session, rest: bytes, tag: bytes) -> Effect:
+    if rest.strip():
+        return _bad_arguments(STAT, tag, b"nothing goes behind it")
+    return Report(tag)
+
+
+_TABLE: Final = (
+    Command(
+        JOIN,
+        Guard.NOT_JOINED,
+        b"JOIN <username>",
+        (
+            b"take a name, under which others reach you",
+            b"A name is 1-32 of A-Z a-z 0-9 _ . - and begins with a letter or digit.",
+            b"Bob and bob are the same name; others see it as you typed it.",
+        ),
+        _join,
+    ),
+    Command(
+        CHAT,
+        Guard.JOINED,
+        b"CHAT <dest_username> <message>",
+        (
+            b"send a message to one person",
+            b"Everything behind the name and one space is the message.",
+            b"OK CHAT says that it was handed to his connection; ERR CHAT says why not.",
+            b"What you get looks like this: CHAT <from> <message>",
+        ),
+        _chat,
+    ),
+    Command(
+        LEAV,
+        Guard.ALWAYS,
+        b"LEAV",
+        (b"leave: your name is free again and the connection closes",),
+        _leav,
+    ),
+    Command(
+        b"QUIT",
+        Guard.ALWAYS,
+        b"QUIT",
+        (b"the same as LEAV, and answered as LEAV",),
+        _leav,
+    ),
+    Command(WHOS, Guard.ALWAYS, b"WHOS", (b"list who is here",), _whos),
+    Command(
+        HELO,
+        Guard.ALWAYS,
+        b"HELO [quiet] [time] [ids] [pres]",
+        (
+            b"switch extras on, and list those that are on",
+            b"quiet: no OK CHAT for your messages; errors still come.",
+            b"time, ids, pres: understood, but not offered by this server.",
+        ),
+        _helo,
+    ),
+    Command(
+        PING,
+        Guard.ALWAYS,
+        b"PING [token]",
+        (b"ask whether the server is there; it sends your token back",),
+        _ping,
+    ),
+    Command(HELP, Guard.ALWAYS, b"HELP [verb]", (b"list the commands, or explain one",), _help),
+    Command(STAT, Guard.ALWAYS, b"STAT", (b"show how the server is doing",), _stat),
+)
+
+COMMANDS: Final[Mapping[bytes, Command]] = MappingProxyType({c.verb: c for c in _TABLE})
+"""Every verb that this server understands, in the order in which HELP lists them."""

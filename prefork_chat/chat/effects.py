@@ -1,0 +1,72 @@
+"""What a line asks the worker to do: the vocabulary between chat, which decides, and the worker.
+
+Every line gives exactly one effect, and every effect ends in exactly one `OK` or `ERR`: Reply,
+Refuse and Close carry it; for the others `outcomes` words it once the worker knows how it went.
+Lines have no LF; a `tag` has no `@` and is empty when the client gave none. Effects are values and
+may be passed between threads.
+"""
+
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True, slots=True)
+class Reply:
+    """Send these lines; the last of them is the `OK`."""
+
+    lines: tuple[bytes, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Refuse:
+    """Send this `ERR`: the line was rejected and nothing was changed."""
+
+    line: bytes
+
+
+@dataclass(frozen=True, slots=True)
+class Close:
+    """Send this `ERR`, then close the connection: the peer does not speak this protocol."""
+
+    line: bytes
+
+
+@dataclass(frozen=True, slots=True)
+class Claim:
+    """JOIN: claim the name `key` in the registry, to be shown as `name`."""
+
+    name: bytes
+    key: bytes
+    tag: bytes
+
+
+@dataclass(frozen=True, slots=True)
+class Route:
+    """CHAT: bring `message` to the session named `dest`, as typed by the sender."""
+
+    tag: bytes
+    dest: bytes
+    message: bytes
+
+
+@dataclass(frozen=True, slots=True)
+class ListNames:
+    """WHOS: list who is here."""
+
+    tag: bytes
+
+
+@dataclass(frozen=True, slots=True)
+class Report:
+    """STAT: report how the daemon is doing."""
+
+    tag: bytes
+
+
+@dataclass(frozen=True, slots=True)
+class Leave:
+    """LEAV: free the name, answer, and close the connection once the answer is out."""
+
+    tag: bytes
+
+
+Effect = Reply | Refuse | Close | Claim | Route | ListNames | Report | Leave

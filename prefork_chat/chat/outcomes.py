@@ -1,0 +1,119 @@
+"""The answers that only the worker can give: how an effect went is told to the person who asked.
+
+Each function words the end of one effect of `effects`, or of a connection; the worker calls it in
+the loop or acceptor that owns the connection. `joined` is the only one that changes a session.
+Lines have no LF; a `tag` is empty when the client gave none.
+"""
+
+from collections.abc import Iterable, Mapping, Sequence
+from types import MappingProxyType
+from typing import Final
+
+from prefork_chat.chat.effects import Claim
+from prefork_chat.chat.session import Session
+from prefork_chat.protocol.names import is_name
+from prefork_chat.protocol.replies import ANY_VERB, SENTENCES, Code, data, err, note, ok, shown
+
+CHAT: Final = b"CHAT"
+HELO: Final = b"HELO"
+JOIN: Final = b"JOIN"
+LEAV: Final = b"LEAV"
+STAT: Final = b"STAT"
+WHOS: Final = b"WHOS"
+
+_DELIVERED = ok(CHAT) + b" "
+_NEXT_DELIVERED = b"\n" + _DELIVERED
+
+# Behind `ERR CHAT <CODE> <dest>`: they go on from the name that they are about.
+_UNDELIVERED: Final[Mapping[Code, bytes]] = MappingProxyType(
+    {
+        Code.BADARGS: b"gets no message: CHAT <dest_username> <message>",
+        Code.BADNAME: b"is no name: " + SENTENCES[Code.BADNAME],
+        Code.NOJOIN: b"cannot know who you are: JOIN <username> first",
+        Code.NOROOM: b"is a room, and this server has none: WHOS lists people",
+        Code.NOUSER: b"is not here: WHOS lists who is",
+        Code.BUSY: b"reads too slowly, your message was not delivered: try again later",
+        Code.RATE: b"gets nothing, you send faster than allowed: slow down and try again",
+        Code.UNSURE: b"may have got this message or not: ask before you repeat it",
+        Code.INTERNAL: b"did not get it, the server failed on the way: send it again",
+    }
+)
+
+
+def full() -> bytes:
+    """Return the only line that a connection gets when the server has no place for it."""
+    return err(HELO, Code.FULL)
+
+
+def going_down() -> bytes:
+    """Return the line that every client gets when the server stops."""
+    return note(b"server is going down")
+
+
+def login_expired() -> bytes:
+    """Return the last line of a connection that has not said in time who it is."""
+    text = b"no JOIN came in time, goodbye: connect again and JOIN <username>"
+    return err(ANY_VERB, Code.NOJOIN, text)
+
+
+def joined(session: Session, claim: Claim) -> bytes:
+    """Give the session its name, which the registry now holds, and return the `OK JOIN`."""
+    session.name = claim.name
+    session.key = claim.key
+    return ok(JOIN, claim.name, claim.tag)
+
+
+def name_in_use(claim: Claim) -> bytes:
+    """Return the refusal of a JOIN whose name another session has."""
+    return err(JOIN, Code.INUSE, claim.name + b" is taken: JOIN with another name", claim.tag)
+
+
+def registry_full(claim: Claim) -> bytes:
+    """Return the refusal of a JOIN for which the registry has no slot."""
+    return err(JOIN, Code.FULL, SENTENCES[Code.FULL], claim.tag)
+
+
+def delivered(dest: bytes, tag: bytes) -> bytes:
+    """Return the receipt: the message has been handed whole to the connection of `dest`."""
+    return ok(CHAT, dest, tag)
+
+
+def all_delivered(dests: Sequence[bytes]) -> bytes:
+    """Return the receipts for untagged messages to `dests`, at least one, as lines joined by LF."""
+    return _DELIVERED + _NEXT_DELIVERED.join(dests)
+
+
+def undelivered(code: Code, dest: bytes, tag: bytes) -> bytes:
+    """Return why the message for `dest` was not delivered, or for UNSURE may not have been.
+
+    `code` is one of BADARGS BADNAME NOJOIN NOROOM NOUSER BUSY RATE UNSURE INTERNAL; KeyError
+    otherwise.
+    """
+    return err(CHAT, code, b"%b %b" % (shown(dest), _UNDELIVERED[code]), tag)
+
+
+def unknown_destination(dest: bytes, tag: bytes) -> bytes:
+    """Return why nobody was found under `dest`: it is no name, or a name that nobody has."""
+    if not dest:
+        text = b"one space goes between CHAT and the name: CHAT <dest_username> <message>"
+        return err(CHAT, Code.BADARGS, text, tag)
+    if dest.startswith(b"#"):
+        return undelivered(Code.NOROOM, dest, tag)
+    return undelivered(Code.NOUSER if is_name(dest) else Code.BADNAME, dest, tag)
+
+
+def listed(names: Iterable[bytes], tag: bytes) -> tuple[bytes, ...]:
+    """Return the answer to WHOS: a `DATA` line for each name, and the `OK` that counts them."""
+    lines = [data(WHOS, name, tag) for name in names]
+    return (*lines, ok(WHOS, b"n=%d" % len(lines), tag))
+
+
+def reported(figures: Mapping[bytes, int], tag: bytes) -> tuple[bytes, ...]:
+    """Return the answer to STAT: a `DATA` line `name=value` for each figure, and the `OK`."""
+    lines = [data(STAT, b"%b=%d" % figure, tag) for figure in figures.items()]
+    return (*lines, ok(STAT, b"n=%d" % len(lines), tag))
+
+
+def left(tag: bytes) -> bytes:
+    """Return the last line of a session that left."""
+    return ok(LEAV, tag=tag)
