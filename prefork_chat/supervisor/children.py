@@ -1,0 +1,214 @@
+"""Who is to run: the table of workers, and when a worker that ended is forked again.
+
+Pure bookkeeping of the supervisor's only thread: no fork, signal, clock, log or chance of its own.
+Times are monotonic nanoseconds and are passed in, and so is the source of chance. The supervisor
+says what happened (`forked`, `became_ready`, `ended`); the table answers what is due (`due`,
+`next_due_ns`) and whether it makes sense to go on (`exhausted`).
+
+A worker that exits 0 after it had been ready has retired: its successor is due at once. Any other
+end is a failure. It counts as a crash if the worker had not been ready, however long it had tried,
+or had lived less than `quick_death_seconds`; then the successor waits, twice as long after each
+crash in a row, and `max_crashes` of them mean that the fault is not the worker's alone. A failure
+after a longer life has a successor at once: the life proves that starting works.
+"""
+
+from __future__ import annotations
+
+import enum
+import os
+import signal
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Final
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+
+    from prefork_chat.config import RespawnConfig
+
+NANOSECONDS: Final = 1_000_000_000
+
+
+class Ending(enum.Enum):
+    """What the end of a worker means."""
+
+    RETIRED = "retired"
+    FAILED = "failed"
+    CRASHED = "crashed"
+    STOPPED = "stopped"
+
+
+class Phase(enum.Enum):
+    """Where a p_id stands. WAITING has no process; the others have one."""
+
+    WAITING = "waiting"
+    STARTING = "starting"
+    READY = "ready"
+
+
+@dataclass(frozen=True, slots=True)
+class Ended:
+    """The end of one worker: what `Children.ended` found out about it."""
+
+    p_id: int
+    generation: int
+    pid: int
+    ending: Ending
+    lived_seconds: float
+    crashes: int
+    delay_seconds: float
+
+
+@dataclass(slots=True)
+class Child:
+    """One p_id and its present worker. Changed by `Children` only.
+
+    `generation` is 0 before the first fork; `pid` is 0 without a process; `due_ns` counts while
+    WAITING; `crashes` are those in a row.
+    """
+
+    p_id: int
+    phase: Phase = Phase.WAITING
+    generation: int = 0
+    pid: int = 0
+    forked_ns: int = 0
+    due_ns: int = 0
+    crashes: int = 0
+
+
+def describe_status(status: int) -> str:
+    """Say in words how a process ended: `exit 3`, `SIGKILL`. `status` is waitpid's."""
+    code = os.waitstatus_to_exitcode(status)
+    if code >= 0:
+        return f"exit {code}"
+    try:
+        return signal.Signals(-code).name
+    except ValueError:
+        return f"signal {-code}"  # a real-time signal: Python names only the first and the last
+
+
+class Children:
+    """The table: one `Child` for each p_id, 0 to `workers` - 1. Owner: the supervisor's thread."""
+
+    def __init__(self, workers: int, policy: RespawnConfig, chance: Callable[[], float]) -> None:
+        """Make the table; all are due at once. `chance` returns floats from 0 up to 1."""
+        self._children: Final = tuple(Child(p_id) for p_id in range(workers))
+        self._by_pid: Final[dict[int, Child]] = {}
+        self._policy: Final = policy
+        self._chance: Final = chance
+        self._is_stopping = False
+
+    def __iter__(self) -> Iterator[Child]:
+        return iter(self._children)
+
+    def living(self) -> list[Child]:
+        """Return those that have a process."""
+        return [child for child in self._children if child.pid]
+
+    def ready_count(self) -> int:
+        """Return how many have said that they are ready."""
+        return sum(child.phase is Phase.READY for child in self._children)
+
+    def find(self, pid: int) -> Child | None:
+        """Return whose process `pid` is, None for a stranger's."""
+        return self._by_pid.get(pid)
+
+    def due(self, now_ns: int) -> list[Child]:
+        """Return those to be forked now; nobody once the table is stopping."""
+        return [child for child in self._waiting() if child.due_ns <= now_ns]
+
+    def next_due_ns(self) -> int | None:
+        """Return when the next is to be forked; None if nobody waits."""
+        return min((child.due_ns for child in self._waiting()), default=None)
+
+    def exhausted(self) -> Child | None:
+        """Return a child that has crashed `max_crashes` times in a row, if there is one."""
+        for child in self._children:
+            if child.crashes >= self._policy.max_crashes:
+                return child
+        return None
+
+    def next_generation(self, p_id: int) -> int:
+        """Return the number of the worker that is about to be forked; each is given once."""
+        child = self._children[p_id]
+        child.generation += 1
+        return child.generation
+
+    def forked(self, p_id: int, pid: int, now_ns: int) -> None:
+        """Enter the worker `pid` that was forked for `p_id`."""
+        child = self._children[p_id]
+        child.phase = Phase.STARTING
+        child.pid = pid
+        child.forked_ns = now_ns
+        self._by_pid[pid] = child
+
+    def fork_failed(self, p_id: int, now_ns: int) -> float:
+        """Count a fork that the kernel refused as a crash; return the delay in seconds."""
+        child = self._children[p_id]
+        return self._delay(child, self._count_crash(child), now_ns)
+
+    def became_ready(self, p_id: int) -> bool:
+        """Enter that the worker of `p_id` serves; return False if that is no news."""
+        child = self._children[p_id]
+        if child.phase is not Phase.STARTING:
+            return False
+        child.phase = Phase.READY
+        return True
+
+    def ended(self, pid: int, status: int, now_ns: int) -> Ended | None:
+        """Take the process `pid` out and say what its end means; None for a stranger's process.
+
+        `status` is waitpid's. The successor is due `delay_seconds` from `now_ns`.
+        """
+        child = self._by_pid.pop(pid, None)
+        if child is None:
+            return None
+        lived = (now_ns - child.forked_ns) / NANOSECONDS
+        ending = self._judge(child, status, lived)
+        delay = 0.0
+        match ending:
+            case Ending.CRASHED:
+                delay = self._count_crash(child)
+            case Ending.RETIRED | Ending.FAILED:
+                child.crashes = 0
+            case Ending.STOPPED:
+                pass
+        child.phase = Phase.WAITING
+        child.pid = 0
+        self._delay(child, delay, now_ns)
+        return Ended(child.p_id, child.generation, pid, ending, lived, child.crashes, delay)
+
+    def stop(self) -> None:
+        """Fork nobody any more; whoever ends from now on was asked to."""
+        self._is_stopping = True
+
+    def _waiting(self) -> list[Child]:
+        if self._is_stopping:
+            return []
+        return [child for child in self._children if child.phase is Phase.WAITING]
+
+    def _judge(self, child: Child, status: int, lived_seconds: float) -> Ending:
+        if self._is_stopping:
+            return Ending.STOPPED
+        if child.phase is not Phase.READY:
+            return Ending.CRASHED
+        if status == 0:
+            return Ending.RETIRED
+        if lived_seconds < self._policy.quick_death_seconds:
+            return Ending.CRASHED
+        return Ending.FAILED
+
+    def _count_crash(self, child: Child) -> float:
+        """Count a crash and draw the delay: between half and all of min * 2^crashes, within bounds.
+
+        Jitter lest workers that died of one cause come back, and die, all together.
+        """
+        child.crashes += 1
+        lowest, highest = self._policy.backoff_min_seconds, self._policy.backoff_max_seconds
+        longest = min(highest, lowest * 2.0 ** min(child.crashes, 64))
+        shortest = max(lowest, longest / 2)
+        return shortest + (longest - shortest) * self._chance()
+
+    @staticmethod
+    def _delay(child: Child, delay_seconds: float, now_ns: int) -> float:
+        child.due_ns = now_ns + int(delay_seconds * NANOSECONDS)
+        return delay_seconds

@@ -1,0 +1,178 @@
+"""The workers' lives as they happen: forks them, reaps them, hears that they are ready, kills them.
+
+The hands of the supervisor's loop, in its only thread. What is to be done is decided elsewhere
+(`children`, `watchdog`, `stopping`: pure); here it is carried out, logged, and entered into the
+worker table that all processes see.
+
+Processes are reaped here and nowhere else, one by one and by pid: `waitid` looks who has ended, and
+only then `waitpid` takes him. Whoever is not in the table of children is a stranger (as PID 1 the
+supervisor inherits orphans): reaped, and no worker's death. When a worker is reaped, its row is
+ended before anything else: that one store frees all the names that it held.
+"""
+
+from __future__ import annotations
+
+import os
+import random
+import signal
+import time
+from functools import partial
+from typing import TYPE_CHECKING, Final
+
+from prefork_chat.log import (
+    WORKER_EXITED,
+    WORKER_KILLED,
+    WORKER_READY,
+    WORKER_SPAWNED,
+    WORKER_STUCK,
+    WORKER_THROTTLED,
+    get_logger,
+)
+from prefork_chat.registry.table import STATE, WorkerState
+from prefork_chat.supervisor.children import NANOSECONDS, Children, Ending, describe_status
+from prefork_chat.supervisor.spawn import spawn
+from prefork_chat.supervisor.watchdog import Pulse, Watchdog
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from prefork_chat.config import Config
+    from prefork_chat.inheritance import Inheritance
+    from prefork_chat.supervisor.children import Child, Ended
+    from prefork_chat.supervisor.estate import Estate
+    from prefork_chat.supervisor.stopping import Stop
+
+_IN_ORDER: Final = (Ending.RETIRED, Ending.STOPPED)
+_SERVING: Final = (WorkerState.READY, WorkerState.RETIRING)
+
+
+class Workforce:
+    """All worker processes of the daemon. Owner: the supervisor's thread.
+
+    `children` is the table; others may read it.
+    """
+
+    def __init__(
+        self,
+        config: Config,
+        estate: Estate,
+        renounce: Callable[[], None],
+        run_worker: Callable[[Inheritance], int],
+    ) -> None:
+        """Prepare; nobody is forked yet.
+
+        A child calls `renounce`, which gives up what is the supervisor's alone, and `run_worker`.
+        """
+        self.children: Final = Children(config.server.workers, config.respawn, random.random)
+        self._watchdog: Final = Watchdog(config.server.watchdog_seconds)
+        self._estate: Final = estate
+        self._table: Final = estate.registry.table
+        self._renounce: Final = renounce
+        self._run_worker: Final = run_worker
+        self._log: Final = get_logger()
+
+    def next_deadline_ns(self) -> int | None:
+        """Return when `fork_due` or `watch` has something to do, if nothing happens before."""
+        deadlines = (self.children.next_due_ns(), self._watchdog.next_check_ns(self._pulses()))
+        return min((deadline for deadline in deadlines if deadline is not None), default=None)
+
+    def reap(self) -> None:
+        """Take away every child that has ended, and schedule its successor."""
+        while (pid := _ended_pid()) is not None:
+            _, status = os.waitpid(pid, 0)
+            child = self.children.find(pid)
+            if child is None:
+                continue  # an orphan that PID 1 inherits, or a child from before our exec
+            self._read_state(child)
+            self._table.end(child.p_id)
+            ended = self.children.ended(pid, status, time.monotonic_ns())
+            if ended is not None:
+                self._log_ended(ended, describe_status(status))
+
+    def read_news(self) -> None:
+        """Look at the workers' states, if one said that it has changed."""
+        try:
+            os.eventfd_read(self._estate.news)
+        except BlockingIOError:
+            return  # nobody
+        for child in self.children.living():
+            self._read_state(child)
+
+    def fork_due(self) -> None:
+        """Fork every worker whose time has come."""
+        for child in self.children.due(time.monotonic_ns()):
+            self._fork(child.p_id)
+
+    def watch(self) -> None:
+        """Abort or kill the workers whose heart has stopped."""
+        writer_pid = self._estate.registry.writer_pid()
+        for order in self._watchdog.check(self._pulses(), writer_pid, time.monotonic_ns()):
+            self._log.warning(
+                WORKER_STUCK if order.signal is signal.SIGABRT else WORKER_KILLED,
+                p_id=order.p_id,
+                pid=order.pid,
+                signal=order.signal.name,
+                silent_seconds=round(order.silent_seconds, 1),
+            )
+            os.kill(order.pid, order.signal)
+
+    def press(self, stop: Stop) -> None:
+        """Send the living what the stop wants them to get now."""
+        pids = [child.pid for child in self.children.living()]
+        for order in stop.check(pids, time.monotonic_ns()):
+            if order.signal is signal.SIGKILL:
+                self._log.warning(WORKER_KILLED, pid=order.pid, signal=order.signal.name)
+            os.kill(order.pid, order.signal)
+
+    def _fork(self, p_id: int) -> None:
+        generation = self.children.next_generation(p_id)
+        inheritance = self._estate.inheritance(p_id, generation)
+        now = time.monotonic_ns()
+        self._table.begin(p_id, generation, now)
+        log = self._log.bind(p_id=p_id, generation=generation)
+        try:
+            pid = spawn(self._renounce, partial(self._run_worker, inheritance))
+        except OSError as error:
+            self._table.end(p_id)
+            delay = self.children.fork_failed(p_id, time.monotonic_ns())
+            log.warning(WORKER_THROTTLED, fork=error.strerror, delay_seconds=round(delay, 3))
+            return
+        self.children.forked(p_id, pid, now)
+        log.info(WORKER_SPAWNED, pid=pid)
+
+    def _read_state(self, child: Child) -> None:
+        if self._table.row(child.p_id)[STATE] not in _SERVING:
+            return
+        if self.children.became_ready(child.p_id):
+            took = (time.monotonic_ns() - child.forked_ns) / NANOSECONDS
+            self._log.info(
+                WORKER_READY,
+                p_id=child.p_id,
+                generation=child.generation,
+                pid=child.pid,
+                start_seconds=round(took, 3),
+            )
+
+    def _pulses(self) -> list[Pulse]:
+        return [
+            Pulse(child.p_id, child.pid, self._table.stalest_heartbeat_ns(child.p_id))
+            for child in self.children.living()
+        ]
+
+    def _log_ended(self, ended: Ended, how: str) -> None:
+        log = self._log.bind(p_id=ended.p_id, generation=ended.generation, pid=ended.pid)
+        told = log.info if ended.ending in _IN_ORDER else log.warning
+        lived = round(ended.lived_seconds, 3)
+        told(WORKER_EXITED, how=how, meaning=ended.ending.value, lived_seconds=lived)
+        if ended.ending is Ending.CRASHED:
+            delay = round(ended.delay_seconds, 3)
+            log.warning(WORKER_THROTTLED, crashes=ended.crashes, delay_seconds=delay)
+
+
+def _ended_pid() -> int | None:
+    """Return the pid of a child that has ended and was not reaped yet, None if there is none."""
+    try:
+        found = os.waitid(os.P_ALL, 0, os.WEXITED | os.WNOHANG | os.WNOWAIT)
+    except ChildProcessError:
+        return None
+    return None if found is None else found.si_pid
