@@ -37,7 +37,7 @@ from prefork_chat.chat.session import Session
 from prefork_chat.protocol import replies
 from prefork_chat.protocol.decoder import FatalFault, Fault
 from prefork_chat.protocol.names import fold, is_name, is_tag
-from prefork_chat.protocol.replies import ANY_VERB, Code, data, err, ok, shown
+from prefork_chat.protocol.replies import ANY_VERB, NAME_RULE, Code, data, err, ok, shown
 
 HELP: Final = b"HELP"
 PING: Final = b"PING"
@@ -99,7 +99,7 @@ def _unknown_verb(verb: bytes, tag: bytes) -> Refuse:
     if not verb:
         text = b"a line begins with a command: HELP lists them"
     else:
-        text = shown(verb) + b" is no command: HELP lists them; CHAT <name> <message> talks"
+        text = shown(verb) + b" is no command: HELP lists them; to talk: CHAT <name> <message>"
     return Refuse(err(ANY_VERB, Code.BADVERB, text, tag))
 
 
@@ -125,10 +125,10 @@ def _join(_session: Session, rest: bytes, tag: bytes) -> Effect:
     if not words:
         return _bad_arguments(JOIN, tag, b"a name is missing")
     if len(words) > 1:
-        return _bad_arguments(JOIN, tag, b"this server has no passwords, and a name has no spaces")
+        return _bad_arguments(JOIN, tag, b"a name has no spaces, and this server has no passwords")
     name = words[0]
     if not is_name(name):
-        text = b"%b is no name: %b" % (shown(name), replies.SENTENCES[Code.BADNAME])
+        text = b"%b is no name: %b" % (shown(name), NAME_RULE)
         return Refuse(err(JOIN, Code.BADNAME, text, tag))
     return Claim(name, fold(name), tag)
 
@@ -146,7 +146,7 @@ def _chat(_session: Session, rest: bytes, tag: bytes) -> Effect:
 
 def _leav(_session: Session, rest: bytes, tag: bytes) -> Effect:
     if rest.strip():
-        return _bad_arguments(LEAV, tag, b"nothing goes behind it")
+        return _bad_arguments(LEAV, tag, b"it takes no arguments")
     return Leave(tag)
 
 
@@ -157,7 +157,7 @@ def _whos(_session: Session, rest: bytes, tag: bytes) -> Effect:
     if words[0].startswith(b"#"):
         text = shown(words[0]) + b" is a room, and this server has none: WHOS lists everyone"
         return Refuse(err(WHOS, Code.NOROOM, text, tag))
-    return _bad_arguments(WHOS, tag, b"nothing goes behind it")
+    return _bad_arguments(WHOS, tag, b"it takes no arguments")
 
 
 def _helo(session: Session, rest: bytes, tag: bytes) -> Effect:
@@ -195,7 +195,7 @@ def _help(_session: Session, rest: bytes, tag: bytes) -> Effect:
 
 def _stat(_session: Session, rest: bytes, tag: bytes) -> Effect:
     if rest.strip():
-        return _bad_arguments(STAT, tag, b"nothing goes behind it")
+        return _bad_arguments(STAT, tag, b"it takes no arguments")
     return Report(tag)
 
 
@@ -218,7 +218,7 @@ _TABLE: Final = (
         (
             b"send a message to one person",
             b"Everything behind the name and one space is the message.",
-            b"OK CHAT says that it was handed to his connection; ERR CHAT says why not.",
+            b"OK CHAT: it was handed to their connection. ERR CHAT: it was not, and why.",
             b"What you get looks like this: CHAT <from> <message>",
         ),
         _chat,

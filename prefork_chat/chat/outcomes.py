@@ -12,7 +12,7 @@ from typing import Final
 from prefork_chat.chat.effects import Claim
 from prefork_chat.chat.session import Session
 from prefork_chat.protocol.names import is_name
-from prefork_chat.protocol.replies import ANY_VERB, SENTENCES, Code, data, err, note, ok, shown
+from prefork_chat.protocol.replies import ANY_VERB, NAME_RULE, Code, data, err, note, ok, shown
 
 CHAT: Final = b"CHAT"
 HELO: Final = b"HELO"
@@ -28,7 +28,7 @@ _NEXT_DELIVERED = b"\n" + _DELIVERED
 _UNDELIVERED: Final[Mapping[Code, bytes]] = MappingProxyType(
     {
         Code.BADARGS: b"gets no message: CHAT <dest_username> <message>",
-        Code.BADNAME: b"is no name: " + SENTENCES[Code.BADNAME],
+        Code.BADNAME: b"is no name: " + NAME_RULE,
         Code.NOJOIN: b"cannot know who you are: JOIN <username> first",
         Code.NOROOM: b"is a room, and this server has none: WHOS lists people",
         Code.NOUSER: b"is not here: WHOS lists who is",
@@ -70,7 +70,7 @@ def name_in_use(claim: Claim) -> bytes:
 
 def registry_full(claim: Claim) -> bytes:
     """Return the refusal of a JOIN for which the registry has no slot."""
-    return err(JOIN, Code.FULL, SENTENCES[Code.FULL], claim.tag)
+    return err(JOIN, Code.FULL, tag=claim.tag)
 
 
 def delivered(dest: bytes, tag: bytes) -> bytes:

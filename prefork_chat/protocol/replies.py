@@ -50,11 +50,14 @@ class Code(bytes, Enum):
     INTERNAL = b"INTERNAL"
 
 
+NAME_RULE: Final = b"use 1-32 of A-Z a-z 0-9 _ . - and begin with a letter or digit"
+"""What a person is told who wrote something that is no name."""
+
 SENTENCES: Final[Mapping[Code, bytes]] = MappingProxyType(
     {
         Code.BADVERB: b"there is no such command: HELP lists them",
         Code.BADARGS: b"the command was not understood: HELP <verb> shows how it is written",
-        Code.BADNAME: b"a name is 1-32 of A-Z a-z 0-9 _ . - and begins with a letter or digit",
+        Code.BADNAME: b"this is no name: " + NAME_RULE,
         Code.TOOLONG: b"a line has at most 1024 bytes, this one was dropped: send it in parts",
         Code.NOTUTF8: b"this line is not UTF-8 and was dropped: set your terminal to UTF-8",
         Code.NOJOIN: b"say who you are first: JOIN <username>",
@@ -64,9 +67,9 @@ SENTENCES: Final[Mapping[Code, bytes]] = MappingProxyType(
         Code.PLAIN: b"others could read a password here: use an encrypted connection",
         Code.WEAK: b"this password is too easy to guess: choose a longer one",
         Code.NOUSER: b"nobody of this name is here: WHOS lists who is",
-        Code.NOROOM: b"there is no such room",
+        Code.NOROOM: b"there is no such room: look at how you wrote it",
         Code.NOTIN: b"you are not in this room: ENTR <#room> first",
-        Code.DENIED: b"you are not allowed to do this",
+        Code.DENIED: b"you are not allowed to do this: ask the operator",
         Code.RATE: b"you send faster than this server allows: slow down and try again",
         Code.BUSY: b"too much is waiting there already: try again later",
         Code.FULL: b"the server is full: try again later",
