@@ -89,6 +89,16 @@ def pack_receipts(origin: Origin, answered: int, lines: list[bytes]) -> list[byt
     return sections
 
 
+def merge(datagrams: list[bytes]) -> list[bytes]:
+    """Join datagrams for the same loop, in order, into one each."""
+    if len(datagrams) < 2:
+        return datagrams
+    by_loop: dict[int, list[bytes]] = {}
+    for datagram in datagrams:
+        by_loop.setdefault(datagram[0], []).append(datagram[1:])
+    return [bytes((t_id,)) + SECTION_SEPARATOR.join(rest) for t_id, rest in by_loop.items()]
+
+
 def parse_receipts(header: bytes) -> tuple[int, int, int]:
     """Return (slot, generation, answered) of a RECEIPTS header without its kind byte."""
     slot, generation, answered = header.split(b" ")

@@ -46,8 +46,8 @@ if TYPE_CHECKING:
 READ_BYTES = 16 * 1024
 """Read from one client in one turn: a batch of 200 lines, and no flood starves the others."""
 
-INBOX_BYTES = 96 * 1024
-"""More than the largest datagram: a full batch and the section that did not fit any more."""
+INBOX_BYTES = 128 * 1024
+"""More than the largest datagram: a full batch and the largest section (about 62 KB) after it."""
 
 INBOX_DATAGRAMS = 32
 """Datagrams taken in one turn."""

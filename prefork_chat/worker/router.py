@@ -1,9 +1,9 @@
 """The router of a worker: from its parent-level pair to the thread-level pairs of its loops.
 
-Runs in the worker's main thread, and forwards datagrams unopened: the first byte names the loop.
-It never blocks on a loop: when a thread-level pair is full, the one datagram in hand waits for
-room and the rest waits, bounded, in the parent-level pair; every loop always takes what its pair
-holds, so the wait ends, or the watchdog ends the worker.
+Runs in the worker's main thread and opens nothing: the first byte of a datagram names the loop, and
+several for the same loop go on as one. It never blocks on a loop: when a thread-level pair is full,
+what is in hand waits for room and the rest waits, bounded, in the parent-level pair; every loop
+always takes what its pair holds, so the wait ends, or the watchdog ends the worker.
 """
 
 from __future__ import annotations
@@ -12,13 +12,14 @@ import os
 import select
 from typing import TYPE_CHECKING
 
+from prefork_chat.protocol.envelope import SECTION_BYTES, merge
 from prefork_chat.worker.loop import INBOX_BYTES
 
 if TYPE_CHECKING:
     from prefork_chat.pairs import Pair
 
 MOST_DATAGRAMS = 64
-"""Forwarded before the router looks at its other events again."""
+"""Taken in hand at once."""
 
 
 class Router:
@@ -28,40 +29,43 @@ class Router:
         self._poller = poller
         self._source = source.outlet.fileno()
         self._targets = [pair.inlet.fileno() for pair in targets]
-        self._in_hand: bytes | None = None
+        self._in_hand: list[bytes] = []
+        self._awaited = -1
         poller.register(self._source, select.EPOLLIN)
-
-    def owns(self, fd: int) -> bool:
-        """Say whether an event of the poller on `fd` is for `forward`."""
-        return fd == self._source or fd in self._targets
 
     def forward(self) -> None:
         """Forward what is there; call it whenever one of our descriptors is ready."""
-        if self._in_hand is not None and not self._retry(self._in_hand):
+        if not self._in_hand:
+            self._in_hand = merge(self._take())
+        while self._in_hand:
+            datagram = self._in_hand[0]
+            target = self._targets[datagram[0]]
+            try:
+                os.write(target, datagram)
+            except BlockingIOError:
+                self._await(target)
+                return
+            del self._in_hand[0]
+        self._await(-1)
+
+    def _take(self) -> list[bytes]:
+        datagrams: list[bytes] = []
+        size = 0
+        while len(datagrams) < MOST_DATAGRAMS and size < SECTION_BYTES:
+            try:
+                datagrams.append(os.read(self._source, INBOX_BYTES))
+            except BlockingIOError:
+                break
+            size += len(datagrams[-1])
+        return datagrams
+
+    def _await(self, target: int) -> None:
+        """Wait for room in the pair `target`, or, when it is -1, for datagrams."""
+        if target == self._awaited:
             return
-        for _ in range(MOST_DATAGRAMS):
-            try:
-                datagram = os.read(self._source, INBOX_BYTES)
-            except BlockingIOError:
-                return
-            try:
-                os.write(self._targets[datagram[0]], datagram)
-            except BlockingIOError:
-                self._wait_for_room(datagram)
-                return
-
-    def _wait_for_room(self, datagram: bytes) -> None:
-        self._in_hand = datagram
-        self._poller.unregister(self._source)
-        self._poller.register(self._targets[datagram[0]], select.EPOLLOUT)
-
-    def _retry(self, datagram: bytes) -> bool:
-        target = self._targets[datagram[0]]
-        try:
-            os.write(target, datagram)
-        except BlockingIOError:
-            return False
-        self._in_hand = None
-        self._poller.unregister(target)
-        self._poller.register(self._source, select.EPOLLIN)
-        return True
+        self._poller.unregister(self._source if self._awaited < 0 else self._awaited)
+        if target < 0:
+            self._poller.register(self._source, select.EPOLLIN)
+        else:
+            self._poller.register(target, select.EPOLLOUT)
+        self._awaited = target

@@ -70,7 +70,7 @@ class _Worker:
         self._row = inheritance.table.row(inheritance.p_id)
         self._log = log.get_logger(p_id=inheritance.p_id, generation=inheritance.generation)
         server = inheritance.config.server
-        turn_lock = make_turn_lock(server.turn_lock)
+        turn_lock = self._turn_lock = make_turn_lock(server.turn_lock)
         self._loops = [Loop(inheritance, t_id, turn_lock) for t_id in range(server.threads)]
         self._acceptor = Acceptor(inheritance, self._loops, random.Random())
         self._poller = select.epoll()
@@ -97,7 +97,8 @@ class _Worker:
                 if fd == self._woken.fileno():
                     self._woken.recv(64)
                 else:
-                    self._router.forward()
+                    with self._turn_lock:
+                        self._router.forward()
             self._row[table.ROUTER_HEARTBEAT] = monotonic_ns()
             if self._is_told_to_stop and not self._is_stopping:
                 self._stop()
