@@ -3,7 +3,7 @@
 import sys
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from prefork_chat.chat import outcomes
@@ -24,6 +24,9 @@ from prefork_chat.protocol.decoder import HTTP, NOT_UTF8, TLS, TOO_LONG, UNENDED
 from prefork_chat.protocol.names import is_name, is_tag
 from prefork_chat.protocol.replies import Code
 from tests.chat.lines import answer, cleaned, lines
+
+# How fast a machine is that runs many things at once decides nothing here.
+unhurried = settings(deadline=None)
 
 
 def joined_session() -> Session:
@@ -133,6 +136,7 @@ def test_chat_needs_a_join_first_and_says_whom_it_did_not_reach() -> None:
     assert refusal(b"CHAT", Session()) == b"ERR CHAT NOJOIN say who you are first: JOIN <username>"
 
 
+@unhurried
 @given(lines, st.sampled_from([b"CHAT", b"chat", b"@t CHAT", b"@t  chat", b" Chat"]))
 def test_a_chat_is_the_same_in_every_spelling(raw: bytes, spelling: bytes) -> None:
     """The loop takes the plain spelling without asking; execute() must agree about all others."""
@@ -235,6 +239,7 @@ def test_a_fatal_fault_closes_the_connection(fault: bytes) -> None:
 # Anything at all
 
 
+@unhurried
 @given(st.lists(st.one_of(lines, st.binary(max_size=40).map(lambda raw: raw + b"\n"))))
 def test_every_line_gets_exactly_one_ok_or_err_and_it_comes_last(raw: list[bytes]) -> None:
     session = Session()

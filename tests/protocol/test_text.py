@@ -1,11 +1,14 @@
 """What of a text may reach a terminal."""
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from prefork_chat.protocol.text import clean
 from tests.protocol.streams import is_clean
+
+# How fast a machine is that runs many things at once decides nothing here.
+unhurried = settings(deadline=None)
 
 
 @pytest.mark.parametrize("code", range(0x110000 // 0x1000))
@@ -38,6 +41,7 @@ def test_what_is_not_utf8_is_refused(chunk: bytes) -> None:
         clean(chunk)
 
 
+@unhurried
 @given(st.text(max_size=200))
 def test_cleaning_is_done_once_and_never_makes_text_longer(text: str) -> None:
     chunk = text.encode() + b"\n"
