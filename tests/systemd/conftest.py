@@ -4,15 +4,16 @@ from __future__ import annotations
 
 import os
 import shutil
+from contextlib import ExitStack, closing
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
 
-from tests.systemd.service import CHECKOUT, CONFIG, PREFIX, UNITS, Service, run
+from tests.systemd.service import CHECKOUT, CONFIG, PREFIX, UNITS, Person, Service, run
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterator
 
 _UNIT_NAMES = ("prefork-chat.service", "prefork-chat.socket")
 
@@ -53,6 +54,13 @@ def service(installed: Service) -> Iterator[Service]:
     yield installed
     run("systemctl", "stop", *_UNIT_NAMES)
     run("systemctl", "reset-failed")
+
+
+@pytest.fixture
+def connect(service: Service) -> Iterator[Callable[[str], Person]]:
+    """Let somebody connect and join under a name; all hang up at the end."""
+    with ExitStack() as undo:
+        yield lambda name: undo.enter_context(closing(Person(name)))
 
 
 def _install() -> None:

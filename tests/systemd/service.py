@@ -121,9 +121,13 @@ class Person:
         self.name = name
         self._socket = socket.create_connection(ADDRESS, timeout=PATIENCE_SECONDS)
         self._lines = self._socket.makefile("rb")
-        self.hear("OK HELO prefork-chat/")
-        self.say(f"JOIN {name}")
-        self.hear(f"OK JOIN {name}")
+        try:
+            self.hear("OK HELO prefork-chat/")
+            self.say(f"JOIN {name}")
+            self.hear(f"OK JOIN {name}")
+        except BaseException:
+            self.close()
+            raise
 
     def say(self, line: str) -> None:
         """Send one line."""

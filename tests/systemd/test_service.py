@@ -17,14 +17,17 @@ from tests.systemd.service import (
     ADDRESS,
     CONFIG,
     PATIENCE_SECONDS,
-    Person,
     open_sockets,
     run,
     wait_until,
 )
 
 if TYPE_CHECKING:
-    from tests.systemd.service import Service
+    from collections.abc import Callable
+
+    from tests.systemd.service import Person, Service
+
+    Connect = Callable[[str], Person]
 
 pytestmark = pytest.mark.systemd
 
@@ -36,13 +39,12 @@ def ipc_objects() -> tuple[set[str], set[str]]:
     return set(rows), set(os.listdir("/dev/shm"))
 
 
-def test_the_first_connection_starts_the_daemon(service: Service) -> None:
+def test_the_first_connection_starts_the_daemon(service: Service, connect: Connect) -> None:
     assert service.show("ActiveState") == "inactive"
-    ann = Person("ann")
-    assert service.show("ActiveState") == "active"
+    ann = connect("ann")
+    wait_until(lambda: service.show("ActiveState") == "active", "the service is active")
     ann.say("LEAV")
     ann.hear("OK LEAV")
-    ann.close()
 
 
 def test_it_is_ready_only_when_all_workers_are(service: Service) -> None:
@@ -64,11 +66,13 @@ def test_the_status_tells_workers_and_addresses(service: Service) -> None:
     assert service.show("NotifyAccess") == "main"
 
 
-def test_people_talk_across_workers_over_the_activated_socket(service: Service) -> None:
+def test_people_talk_across_workers_over_the_activated_socket(
+    service: Service, connect: Connect
+) -> None:
     run("systemctl", "start", "prefork-chat.service")
     workers = service.worker_pids()
     before = [open_sockets(pid) for pid in workers]
-    people = [Person(f"person{number}") for number in range(6)]
+    people = [connect(f"person{number}") for number in range(6)]
     after = [open_sockets(pid) for pid in workers]
     assert all(now > then for now, then in zip(after, before, strict=True))
     for sender in people:
@@ -77,11 +81,11 @@ def test_people_talk_across_workers_over_the_activated_socket(service: Service) 
                 sender.say(f"CHAT {receiver.name} hello from {sender.name}")
                 sender.hear(f"OK CHAT {receiver.name}")
                 receiver.hear(f"CHAT {sender.name} hello from {sender.name}")
-    for person in people:
-        person.close()
 
 
-def test_a_killed_worker_is_replaced_and_the_service_stays(service: Service) -> None:
+def test_a_killed_worker_is_replaced_and_the_service_stays(
+    service: Service, connect: Connect
+) -> None:
     run("systemctl", "start", "prefork-chat.service")
     supervisor, workers = service.main_pid(), service.worker_pids()
     os.kill(workers[0], signal.SIGKILL)
@@ -94,57 +98,61 @@ def test_a_killed_worker_is_replaced_and_the_service_stays(service: Service) -> 
     )
     assert service.main_pid() == supervisor
     assert service.show("NRestarts") == "0"
-    Person("ann").close()
+    connect("ann")
 
 
-def test_a_killed_supervisor_is_replaced_and_leaves_nothing(service: Service) -> None:
+def test_a_killed_supervisor_is_replaced_and_leaves_nothing(
+    service: Service, connect: Connect
+) -> None:
     run("systemctl", "start", "prefork-chat.service")
     supervisor, workers = service.main_pid(), service.worker_pids()
     keys_of_one, names_of_one = ipc_objects()
     os.kill(supervisor, signal.SIGKILL)
     wait_until(lambda: service.main_pid() not in (0, supervisor), "a new supervisor")
-    Person("ann").close()
+    connect("ann")
     assert not any(Path(f"/proc/{pid}").exists() for pid in workers)
     keys, names = ipc_objects()
     assert (len(keys), names) == (len(keys_of_one), names_of_one)
 
 
-def test_a_supervisor_that_stands_still_is_restarted_by_the_watchdog(service: Service) -> None:
+def test_a_supervisor_that_stands_still_is_restarted_by_the_watchdog(
+    service: Service, connect: Connect
+) -> None:
     with service.changed("WatchdogSec=1"):
         run("systemctl", "start", "prefork-chat.service")
         supervisor = service.main_pid()
-        fed = {service.show("WatchdogTimestampMonotonic")}
-        wait_until(
-            lambda: len(fed) > 4 or bool(fed.add(service.show("WatchdogTimestampMonotonic"))),
-            "the watchdog is fed again and again",
-        )
+        fed: set[str] = set()
+
+        def is_fed_often() -> bool:
+            fed.add(service.show("WatchdogTimestampMonotonic"))
+            return len(fed) > 4
+
+        wait_until(is_fed_often, "the watchdog is fed again and again")
         assert service.main_pid() == supervisor
         os.kill(supervisor, signal.SIGSTOP)
         wait_until(lambda: service.main_pid() not in (0, supervisor), "a new supervisor")
         assert service.show("NRestarts") == "1"
-        Person("ann").close()
+        connect("ann")
 
 
-def test_connections_wait_while_the_daemon_restarts(service: Service) -> None:
-    ann = Person("ann")
+def test_connections_wait_while_the_daemon_restarts(service: Service, connect: Connect) -> None:
+    ann = connect("ann")
     restart = subprocess.Popen(["systemctl", "restart", "prefork-chat.service"])
     assert ann.hears_the_end()
-    bob = Person("bob")
+    connect("bob")
     assert restart.wait(PATIENCE_SECONDS) == 0
-    bob.close()
-    ann.close()
 
 
-def test_a_stop_tells_clients_and_leaves_nothing(service: Service) -> None:
+def test_a_stop_tells_clients_and_leaves_nothing(service: Service, connect: Connect) -> None:
     before = ipc_objects()
-    ann = Person("ann")
+    run("systemctl", "start", "prefork-chat.service")
+    ann = connect("ann")
     supervisor, workers = service.main_pid(), service.worker_pids()
     assert ipc_objects() != before
     assert Path("/run/prefork-chat").is_dir()
     run("systemctl", "stop", "prefork-chat.service", "prefork-chat.socket")
     ann.hear("NOTE server is going down")
     assert ann.hears_the_end()
-    ann.close()
     assert service.show("Result") == "success"
     assert service.show("ExecMainStatus") == "0"
     assert not any(Path(f"/proc/{pid}").exists() for pid in [supervisor, *workers])
@@ -154,8 +162,10 @@ def test_a_stop_tells_clients_and_leaves_nothing(service: Service) -> None:
         socket.create_connection(ADDRESS)
 
 
-def test_a_stop_in_order_is_faster_than_the_time_to_kill(service: Service) -> None:
-    Person("ann").close()
+def test_a_stop_in_order_is_faster_than_the_time_to_kill(
+    service: Service, connect: Connect
+) -> None:
+    connect("ann")
     started = time.monotonic()
     run("systemctl", "stop", "prefork-chat.service")
     assert time.monotonic() - started < 5.0
