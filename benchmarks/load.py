@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import subprocess
 from dataclasses import dataclass
-from typing import IO, TYPE_CHECKING, Literal, TypeAlias
+from typing import IO, TYPE_CHECKING, Final, Literal, TypeAlias
 
 import msgspec
 
@@ -17,6 +17,8 @@ from benchmarks.daemon import pinned
 if TYPE_CHECKING:
     from collections.abc import Generator, Iterator
     from pathlib import Path
+
+STOP_SECONDS: Final = 5.0
 
 Mode: TypeAlias = Literal["chat", "idle", "join"]
 
@@ -171,9 +173,18 @@ def run(
         if process.wait() not in (0, 1):
             raise LoadError(reason or f"loadgen ended with exit code {process.returncode}")
     finally:
-        process.kill()
+        _end(process)
         for pipe in (process.stdin, process.stdout, process.stderr):
             pipe.close()
+
+
+def _end(process: subprocess.Popen[str]) -> None:
+    """End the generator if it still runs; given time, it ends and reaps its own processes."""
+    process.terminate()
+    try:
+        process.wait(STOP_SECONDS)
+    except subprocess.TimeoutExpired:
+        process.kill()
         process.wait()
 
 

@@ -38,6 +38,14 @@ static const double STALL_SECONDS = 15;         /* without one more client joine
 static const double START_SECONDS = 0.1;        /* from "all joined" to the first message: every process must see it */
 static const double END_SECONDS = 15;           /* for exit, beyond the waits that the options bound */
 
+static volatile sig_atomic_t is_told_to_stop;
+
+static void note_stop(int signal_number)
+{
+    (void)signal_number;
+    is_told_to_stop = 1;
+}
+
 int64_t monotonic_ns(void)
 {
     struct timespec now;
@@ -194,6 +202,8 @@ static void start_process(const struct options *options, struct board *board, in
         refuse("fork", strerror(errno));
     if (pids[index] > 0)
         return;
+    signal(SIGTERM, SIG_DFL);
+    signal(SIGINT, SIG_IGN);                    /* Ctrl-C reaches all of us; the parent decides */
     prctl(PR_SET_PDEATHSIG, SIGKILL);
     if (getppid() != parent)
         _exit(EXIT_NO_RUN);
@@ -203,8 +213,10 @@ static void start_process(const struct options *options, struct board *board, in
 _Noreturn static void stop_all(const struct options *options, const pid_t *pids)
 {
     for (int i = 0; i < options->processes; i++) {
-        if (pids[i] > 0)
+        if (pids[i] > 0) {
             kill(pids[i], SIGKILL);
+            waitpid(pids[i], NULL, 0);
+        }
     }
     exit(EXIT_NO_RUN);
 }
@@ -213,6 +225,8 @@ _Noreturn static void stop_all(const struct options *options, const pid_t *pids)
 static int reap(const struct options *options, pid_t *pids)
 {
     int running = 0;
+    if (is_told_to_stop)
+        stop_all(options, pids);
     for (int i = 0; i < options->processes; i++) {
         int status = 0;
         if (pids[i] == 0)
@@ -391,6 +405,8 @@ int main(int argc, char **argv)
     files.rlim_cur = files.rlim_max;
     setrlimit(RLIMIT_NOFILE, &files);
     signal(SIGPIPE, SIG_IGN);
+    signal(SIGTERM, note_stop);
+    signal(SIGINT, note_stop);
     struct board *board = open_board(&options);
     for (int i = 0; i < options.processes; i++)
         start_process(&options, board, i, pids);

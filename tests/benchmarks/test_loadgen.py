@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import subprocess
 import sys
 from contextlib import contextmanager
@@ -10,6 +11,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
+from benchmarks import processes
 from benchmarks.load import Load, LoadError, Outcome, Progress, WindowClosed, WindowOpened, run
 from tests.benchmarks.faulty_server import DELAY_SECONDS
 
@@ -159,6 +161,17 @@ def test_idle_clients_stay_until_the_driver_has_looked(loadgen: Path) -> None:
     assert isinstance(last, Outcome)
     assert last.is_sound
     assert (last.joined, last.sent) == (6, 0)
+
+
+def test_a_run_that_is_broken_off_leaves_no_process(loadgen: Path) -> None:
+    with server("none") as address:
+        events = run(loadgen, short(seconds=60, processes=2), address, 1, None)
+        while not isinstance(next(events), WindowOpened):
+            pass
+        generators = set(processes.tree(os.getpid()))
+        events.close()
+        left = generators & set(processes.tree(os.getpid()))
+    assert len(generators) - len(left) == 3  # the parent and two processes
 
 
 @pytest.mark.parametrize("payload_bytes", [32, 900])
