@@ -81,6 +81,10 @@ class SignalInbox:
     @contextmanager
     def delivered(self) -> Iterator[None]:
         """Let signals in while the block runs; their handlers have run when it ends."""
+        # One by one: let in together, their frames pile up on the stack, and where faulthandler has
+        # put an alternate one (python -X dev) the fifth overflowed it and crashed CPython 3.11.
+        for number in HANDLED & signal.sigpending():
+            signal.pthread_sigmask(signal.SIG_UNBLOCK, {number})
         signal.pthread_sigmask(signal.SIG_UNBLOCK, HANDLED)
         try:
             yield

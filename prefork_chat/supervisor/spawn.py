@@ -44,7 +44,7 @@ def _run_child(prepare: Callable[[], None], main: Callable[[], int]) -> None:
         prepare()
         faulthandler.enable(_STDERR_FD)  # the stacks of all threads on SIGABRT, SIGSEGV, SIGBUS
         code = main()
-    except BaseException:
+    except BaseException:  # noqa: BLE001 - nothing may unwind into the parent's code
         get_logger().exception(WORKER_FAILED)
     finally:
         os._exit(code)

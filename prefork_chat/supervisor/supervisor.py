@@ -208,9 +208,7 @@ class _Loop:
 
     def _describe(self) -> str:
         ready = f"{self._children.ready_count()} of {self._server.workers} workers ready"
-        crashed = [
-            f"worker {c.p_id} crashed {c.crashes} times" for c in self._children if c.crashes
-        ]
+        crashed = [f"worker {c.p_id} crashed {c.crashes}x" for c in self._children if c.crashes]
         degraded = f"degraded: {', '.join(crashed)}; " if crashed else ""
         return f"{degraded}{ready}; {self._addresses}"
 

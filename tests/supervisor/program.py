@@ -1,0 +1,48 @@
+"""A real supervisor in a process of its own: `python -m tests.supervisor.program WORKER CONFIG`.
+
+WORKER is a function of `workers`, CONFIG the configuration as JSON. Exits like the command does.
+"""
+
+from __future__ import annotations
+
+import os
+import signal
+import sys
+
+import msgspec
+
+from prefork_chat import log
+from prefork_chat.config import Config
+from prefork_chat.errors import PreforkChatError
+from prefork_chat.supervisor.supervisor import Supervisor
+from tests.supervisor import workers
+
+
+def main(worker: str, text: str) -> int:
+    config = msgspec.json.decode(text, type=Config)
+    log.configure(config.log)
+    if worker == "terminated_at_birth":
+        worker = "obey"
+        send_sigterm_right_after_each_fork()
+    try:
+        return Supervisor(config, getattr(workers, worker)).run()
+    except PreforkChatError as error:
+        print(f"prefork-chat: {error}", file=sys.stderr)
+        return error.exit_code
+
+
+def send_sigterm_right_after_each_fork() -> None:
+    """Let the child get its SIGTERM before it has run at all."""
+    fork = os.fork
+
+    def fork_and_terminate() -> int:
+        pid = fork()
+        if pid:
+            os.kill(pid, signal.SIGTERM)
+        return pid
+
+    os.fork = fork_and_terminate
+
+
+if __name__ == "__main__":
+    sys.exit(main(*sys.argv[1:]))

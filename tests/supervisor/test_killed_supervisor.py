@@ -1,0 +1,130 @@
+"""kill -9 of the supervisor: its workers end, and the next start finds what it left."""
+
+from __future__ import annotations
+
+import os
+import socket
+import subprocess
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import pytest
+
+from tests.supervisor.conftest import objects_of
+from tests.supervisor.daemon import PATIENCE_SECONDS
+
+if TYPE_CHECKING:
+    from tests.supervisor.conftest import StartDaemon
+
+ROOT = Path(__file__).parents[2]
+WHILE_ALIVE = ["semaphore accept 0", "semaphore write 0", "objects", "supervisor.pid"]
+
+
+def free_port() -> int:
+    with socket.create_server(("127.0.0.1", 0)) as probe:
+        port: int = probe.getsockname()[1]
+        return port
+
+
+def test_workers_end_within_a_second_of_their_supervisor(start_daemon: StartDaemon) -> None:
+    daemon = start_daemon(server={"workers": 4})
+    daemon.wait_for("supervisor.ready")
+    daemon.kill()
+    daemon.wait_until_nobody_survives(seconds=1.0)
+    successor = start_daemon()
+    successor.wait_for("supervisor.ready")
+    assert successor.stop() == 0
+
+
+def test_next_start_removes_what_a_killed_daemon_left(
+    start_daemon: StartDaemon, runtime_dir: Path, tmp_path: Path
+) -> None:
+    path = str(tmp_path / "chat.sock")
+    daemon = start_daemon(server={"listen": [f"unix:{path}"]})
+    daemon.wait_for("supervisor.ready")
+    assert objects_of(runtime_dir) == WHILE_ALIVE
+    daemon.kill()
+    daemon.wait_until_nobody_survives(seconds=5.0)
+    assert objects_of(runtime_dir) == WHILE_ALIVE
+    assert os.path.lexists(path)
+
+    successor = start_daemon()
+    removed = [line["kind"] for line in successor.wait_for("leftover.removed", count=3)]
+    assert sorted(removed) == ["semaphore", "semaphore", "socket"]
+    assert not os.path.lexists(path)
+    successor.wait_for("supervisor.ready")
+    assert objects_of(runtime_dir) == WHILE_ALIVE
+    assert successor.stop() == 0
+
+
+def test_second_start_on_a_living_daemons_directory_is_refused(
+    start_daemon: StartDaemon, runtime_dir: Path
+) -> None:
+    daemon = start_daemon("greet")
+    daemon.wait_for("supervisor.ready")
+    second = start_daemon()
+    assert second.wait() == 3
+    assert second.text == [f"prefork-chat: another daemon (pid {daemon.pid}) runs in {runtime_dir}"]
+    assert objects_of(runtime_dir) == WHILE_ALIVE
+    listening = daemon.events("listener.opened")[0]["address"]
+    host, _, port = listening.rpartition(":")
+    with socket.create_connection((host, int(port)), timeout=PATIENCE_SECONDS) as client:
+        assert int(client.makefile().readline()) in daemon.worker_pids()
+    assert daemon.stop() == 0
+
+
+def test_next_start_waits_for_the_port_that_orphaned_workers_still_hold(
+    start_daemon: StartDaemon,
+) -> None:
+    listen = [f"127.0.0.1:{free_port()}"]
+    daemon = start_daemon("linger", server={"listen": listen})
+    daemon.wait_for("supervisor.ready")
+    daemon.kill()
+    assert daemon.survivors()
+    successor = start_daemon(server={"listen": listen})
+    successor.wait_for("listener.delayed", address=listen[0])
+    successor.wait_for("supervisor.ready")
+    assert not daemon.survivors()
+    assert successor.stop() == 0
+
+
+def test_sigterm_ends_a_start_that_waits_for_a_port(start_daemon: StartDaemon) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as occupant:
+        daemon = start_daemon(server={"listen": [f"127.0.0.1:{occupant.getsockname()[1]}"]})
+        daemon.wait_for("listener.delayed")
+        assert daemon.stop() == 0
+    assert not daemon.events("worker.spawned")
+
+
+def test_port_in_use_is_a_clear_error(start_daemon: StartDaemon) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as occupant:
+        address = f"127.0.0.1:{occupant.getsockname()[1]}"
+        daemon = start_daemon(server={"listen": [address]})
+        assert daemon.wait() == 1
+    assert daemon.text == [f"prefork-chat: {address}: address in use: somebody else listens there"]
+
+
+def test_orphaned_workers_learn_that_their_semaphore_is_gone(start_daemon: StartDaemon) -> None:
+    daemon = start_daemon("wait_for_accept_semaphore", server={"workers": 3})
+    daemon.wait_for("supervisor.ready")
+    daemon.kill()
+    assert daemon.survivors()
+    successor = start_daemon()
+    successor.wait_for("supervisor.ready")
+    daemon.wait_for("semaphore.gone", count=3)
+    daemon.wait_until_nobody_survives(seconds=5.0)
+    assert successor.stop() == 0
+
+
+@pytest.mark.slow
+def test_killed_at_every_statement_the_daemon_leaves_nothing_for_good(tmp_path: Path) -> None:
+    """Start, serve and stop, killed at the first statement, the second … until it gets through.
+
+    Strangers have the first key of each purpose, and theirs is there at the end.
+    """
+    command = [sys.executable, "-m", "tests.supervisor.killed_everywhere", str(tmp_path)]
+    done = subprocess.run(
+        command, cwd=ROOT, capture_output=True, text=True, timeout=100, check=False
+    )
+    assert done.returncode == 0, done.stdout + done.stderr
