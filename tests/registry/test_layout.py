@@ -1,0 +1,44 @@
+"""The layout keeps the promises of its docstring."""
+
+from __future__ import annotations
+
+import struct
+
+import pytest
+
+from prefork_chat.registry import layout
+from prefork_chat.registry.layout import Layout
+
+SIZES = [(1, 1, 1), (3, 2, 5), (1000, 7, 3), (10_000, 2, 2), (20_000, 64, 32), (1_000_000, 64, 32)]
+
+
+@pytest.mark.parametrize("size", SIZES)
+def test_parts_begin_on_cache_lines_and_do_not_overlap(size: tuple[int, int, int]) -> None:
+    parts = Layout(*size)
+    end = layout.HEADER_BYTES
+    for part in (parts.swept, parts.table, parts.tags, parts.index_slots, parts.slots):
+        assert part.start % layout.LINE_BYTES == 0
+        assert end <= part.start < part.stop
+        end = part.stop
+    assert layout.total_bytes(*size) == end
+
+
+@pytest.mark.parametrize("size", SIZES)
+def test_index_is_a_power_of_two_and_never_over_half_full(size: tuple[int, int, int]) -> None:
+    places = Layout(*size).places
+    assert places & (places - 1) == 0
+    assert 2 * size[0] <= places < 4 * size[0]
+
+
+def test_fields_are_where_the_docstring_shows_them() -> None:
+    assert struct.calcsize("<q q q q q q 16s q q q q 32x") == layout.HEADER_BYTES
+    assert struct.calcsize("<q q q q q q") == layout.HASH_KEY_OFFSET
+    assert struct.calcsize("<q q q q q q 16s") == layout.SEQUENCE * layout.WORD_BYTES
+    assert struct.calcsize("<q q q q 32s") == layout.SLOT_BYTES
+    assert struct.calcsize("<q q q q") == layout.NAME_OFFSET
+
+
+@pytest.mark.parametrize("size", [(0, 1, 1), (1, 0, 1), (1, 1, 0), (1, 257, 1), (1, 1, 257)])
+def test_sizes_that_do_not_fit_are_refused(size: tuple[int, int, int]) -> None:
+    with pytest.raises(ValueError, match=r"registry|byte"):
+        Layout(*size)
