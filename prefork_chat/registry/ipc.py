@@ -21,6 +21,7 @@ semaphore stays locked for ever.) What follows from that account, each point tes
 
 from __future__ import annotations
 
+import errno
 import mmap
 import os
 from typing import TYPE_CHECKING
@@ -65,18 +66,20 @@ class SharedMemory:
         try:
             made = posix_ipc.SharedMemory(name, posix_ipc.O_CREX, mode=0o600)
         except posix_ipc.ExistentialError as error:
+            # This is what comes without a /dev/shm, too.
+            if not os.path.isdir("/dev/shm"):
+                raise StartError("shared memory: there is no /dev/shm") from error
             raise NameTaken(f"shared memory {name} exists already") from error
-        except OSError as error:
-            raise StartError(f"shared memory {name}: {error.strerror}") from error
+        except (posix_ipc.PermissionsError, OSError) as error:
+            raise StartError(f"shared memory {name}: {error}") from error
         made.unlink()
         try:
             os.posix_fallocate(made.fd, 0, size)
             return cls(made.fd, size)
         except OSError as error:
             made.close_fd()
-            raise StartError(
-                f"shared memory of {size} bytes: {error.strerror} (is /dev/shm full?)"
-            ) from error
+            hint = " in /dev/shm" if error.errno == errno.ENOSPC else ""
+            raise StartError(f"shared memory of {size} bytes: {error.strerror}{hint}") from error
 
     def close(self) -> None:
         """Unmap and close in this process. Raises BufferError while a view of it is in use."""
