@@ -59,7 +59,7 @@ def login_expired() -> bytes:
 def joined(session: Session, claim: Claim) -> bytes:
     """Give the session its name, which the registry now holds, and return the `OK JOIN`."""
     session.name = claim.name
-    session.key = claim.key
+    session.key = claim.name if claim.key == claim.name else claim.key  # one object, not two
     return ok(JOIN, claim.name, claim.tag)
 
 

@@ -25,7 +25,7 @@ from prefork_chat.worker.clients import hang_up
 
 if TYPE_CHECKING:
     import random
-    from collections.abc import Sequence
+    from collections.abc import Iterator, Sequence
 
     from prefork_chat.config import TcpConfig
     from prefork_chat.inheritance import Inheritance
@@ -36,6 +36,14 @@ POLL_SECONDS = 1.0
 
 PAUSE_SECONDS = 1.0
 """How long a worker without free descriptors leaves accepting to others."""
+
+LEAD_CLIENTS = 8
+"""How many clients more than another a worker may have before it lets that one go first."""
+
+YIELD_SECONDS = 0.002
+"""How long it lets others go first. In a burst the semaphore alone is uneven (35 to 165 of 200):
+who is quick is back at it before the other was there. Short: the other may be unable to accept.
+"""
 
 _EXHAUSTED = frozenset({errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM})
 
@@ -88,6 +96,8 @@ class Acceptor:
                 self._give(client)
             if self._is_paused:
                 self._wait(PAUSE_SECONDS)
+            elif clients and self._is_ahead():
+                self._wait(YIELD_SECONDS)
 
     def _accept_ready(self) -> list[socket.socket]:
         """Wait for clients; accept one from every listener that has some: none starves another."""
@@ -139,14 +149,18 @@ class Acceptor:
 
     def _is_full(self) -> bool:
         """Say whether all have their `max_clients`, give or take what others accept just now."""
-        others = sum(
-            row[table.loop_offset(t_id) + table.CLIENTS]
-            for p_id in range(self._table.workers)
-            if p_id != self._p_id
-            for row in (self._table.row(p_id),)
-            for t_id in range(self._table.threads)
-        )
-        return others + self._load() >= self._max_clients
+        return self._load() + sum(map(_clients_of, self._others())) >= self._max_clients
+
+    def _is_ahead(self) -> bool:
+        """Say whether another worker that accepts has considerably fewer clients."""
+        ready = (row for row in self._others() if row[table.STATE] == WorkerState.READY)
+        least = min(map(_clients_of, ready), default=self._load())
+        return self._load() > least + LEAD_CLIENTS
+
+    def _others(self) -> Iterator[memoryview[int]]:
+        """Return the rows of the other workers."""
+        p_ids = range(self._table.workers)
+        return (self._table.row(p_id) for p_id in p_ids if p_id != self._p_id)
 
     def _retire_if_due(self) -> None:
         """Retire after `connections_per_process`, if others accept or nobody is left to serve.
@@ -155,12 +169,17 @@ class Acceptor:
         """
         if not self._retire_after or self._accepted < self._retire_after or self._is_closed:
             return
-        rows = (self._table.row(p_id) for p_id in range(self._table.workers) if p_id != self._p_id)
-        is_relieved = any(row[table.STATE] == WorkerState.READY for row in rows)
+        is_relieved = any(row[table.STATE] == WorkerState.READY for row in self._others())
         if is_relieved or not self._load():
             self._row[table.STATE] = WorkerState.RETIRING
             os.eventfd_write(self._news, 1)
             self._log.info(log.WORKER_RETIRING, accepted=self._accepted)
+
+
+def _clients_of(row: memoryview[int]) -> int:
+    """Return how many clients the worker of that row has."""
+    step = table.loop_offset(1) - table.loop_offset(0)
+    return sum(row[table.loop_offset(0) + table.CLIENTS :: step])
 
 
 def _draw_limit(inheritance: Inheritance, rng: random.Random) -> int:

@@ -1,8 +1,8 @@
 """The clients of one loop: who they are, whether they are read, and when they are closed.
 
 Decides which epoll events a client socket is registered for, and keeps the four ways to find a
-connection in step: by file descriptor (events), by slot (receipts), by name (delivery, the slow
-way) and by name among those whose socket takes bytes (delivery, the fast way). A name that a
+connection in step: by file descriptor (events), by slot (receipts), and by name, apart for those
+whose sockets take bytes (delivery, the fast way) and those that read too slowly. A name that a
 client leaves is freed in the registry at the end of the turn only: until the turn's receipts are
 settled nobody else can have it. Owner: one loop; only its thread comes here, while it holds the
 turn.
@@ -19,8 +19,7 @@ from typing import TYPE_CHECKING
 from prefork_chat.worker.connection import Backlog, Connection, Pause
 
 if TYPE_CHECKING:
-    from prefork_chat.protocol.envelope import Origin
-    from prefork_chat.registry.registry import Registry
+    from prefork_chat.registry.registry import Location, Registry
 
 DISCARD_BYTES = 64 * 1024
 """How much unread input is thrown away before a close: with some left the kernel sends RST instead
@@ -30,18 +29,18 @@ of FIN, and RST can take our last words away from the client."""
 class Clients:
     """All connections of a loop.
 
-    `present` holds the joined ones that are up to date, `named` all joined ones; both by key
-    (folded name). `touched` are the connections with lines in `out`, each once; the loop empties
-    it when it flushes.
+    Every joined connection is in `present` or, while it has a backlog, in `behind`, by key (folded
+    name). `touched` are the connections with lines in `out`, each once; the loop empties it when it
+    flushes.
     """
 
     __slots__ = (
         "_epoll",
         "_registry",
         "_vacated",
+        "behind",
         "by_fd",
         "by_slot",
-        "named",
         "present",
         "touched",
     )
@@ -49,11 +48,11 @@ class Clients:
     def __init__(self, epoll: select.epoll, registry: Registry) -> None:
         self._epoll = epoll
         self._registry = registry
-        self._vacated: list[Origin] = []
+        self._vacated: list[tuple[Connection, int]] = []
         self.by_fd: dict[int, Connection] = {}
         self.by_slot: dict[int, Connection] = {}
-        self.named: dict[bytes, Connection] = {}
         self.present: dict[bytes, Connection] = {}
+        self.behind: dict[bytes, Connection] = {}
         self.touched: list[Connection] = []
 
     def add(self, fd: int) -> Connection:
@@ -63,31 +62,34 @@ class Clients:
         self._epoll.register(fd, select.EPOLLIN)
         return connection
 
-    def enter(self, connection: Connection, origin: Origin) -> None:
+    def enter(self, connection: Connection, location: Location) -> None:
         """Make a connection whose session has claimed its name reachable by it."""
-        connection.origin = origin
-        key = connection.session.key
-        self.by_slot[origin.slot] = connection
-        self.named[key] = connection
-        if connection.backlog is None:
-            self.present[key] = connection
+        connection.slot = location.slot
+        connection.generation = location.generation
+        self.by_slot[location.slot] = connection
+        by_key = self.present if connection.backlog is None else self.behind
+        by_key[connection.session.key] = connection
+
+    def find(self, key: bytes) -> Connection | None:
+        """Return the joined connection of that folded name, None if it is not at this loop."""
+        return self.present.get(key) or self.behind.get(key)
 
     def withdraw(self, connection: Connection) -> None:
         """Make a joined connection unreachable by name and slot; its socket stays."""
-        origin = connection.origin
-        if origin is None:
+        if connection.slot < 0:
             return
-        key = connection.session.key
-        del self.by_slot[origin.slot]
-        del self.named[key]
-        self.present.pop(key, None)
-        self._vacated.append(origin)
+        del self.by_slot[connection.slot]
+        by_key = self.present if connection.backlog is None else self.behind
+        del by_key[connection.session.key]
+        self._vacated.append((connection, connection.slot))
+        connection.slot = -1
         connection.origin = None
 
     def free_names(self) -> None:
         """Free the names of those who left in this turn (takes the registry's write semaphore)."""
-        for origin in self._vacated:
-            self._registry.delete(origin.slot, origin.generation)
+        for connection, slot in self._vacated:
+            self._registry.delete(slot, connection.generation)
+            connection.session.key = b""
         self._vacated.clear()
 
     def say(self, connection: Connection, *lines: bytes) -> None:
@@ -100,7 +102,9 @@ class Clients:
         """Keep what the kernel did not take of `data` and wait until the socket takes more."""
         if connection.backlog is None:
             connection.backlog = Backlog()
-            self.present.pop(connection.session.key, None)
+            if connection.slot >= 0:
+                key = connection.session.key
+                self.behind[key] = self.present.pop(key)
         connection.backlog.append(data, taken)
         self._watch(connection)
         return connection.backlog
@@ -108,8 +112,9 @@ class Clients:
     def catch_up(self, connection: Connection) -> None:
         """Note that the kernel has taken the last byte of the backlog."""
         connection.backlog = None
-        if connection.origin is not None:
-            self.present[connection.session.key] = connection
+        if connection.slot >= 0:
+            key = connection.session.key
+            self.present[key] = self.behind.pop(key)
         self._watch(connection)
 
     def pause(self, connection: Connection, reason: Pause) -> None:

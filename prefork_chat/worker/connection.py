@@ -103,9 +103,9 @@ class Backlog:
 class Connection:
     """A client socket, its codec and its session. Owner: the loop that accepted it, for life.
 
-    `fd` is -1 once closed. `out` are whole lines of this turn for the client, without ends.
-    `origin` is None until the client has joined. `outstanding` counts its CHATs whose outcome is
-    not known yet.
+    `fd` is -1 once closed. `out` are whole lines of this turn for the client, without ends. `slot`
+    is -1 until the client has joined, and after it has left; `origin` is made at its first CHAT, so
+    that the many who only listen need none. `outstanding` counts its CHATs without an outcome yet.
     """
 
     __slots__ = (
@@ -115,6 +115,7 @@ class Connection:
         "decoder",
         "departs_at",
         "fd",
+        "generation",
         "has_said_goodbye",
         "last_words",
         "origin",
@@ -122,12 +123,15 @@ class Connection:
         "outstanding",
         "pauses",
         "session",
+        "slot",
     )
 
     def __init__(self, fd: int) -> None:
         self.fd = fd
         self.decoder = Decoder()
         self.session = Session()
+        self.slot = -1
+        self.generation = 0
         self.origin: Origin | None = None
         self.out: list[bytes] = []
         self.backlog: Backlog | None = None

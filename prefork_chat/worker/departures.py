@@ -8,7 +8,7 @@ here, while it holds the turn, after the turn's receipts are settled.
 
 from __future__ import annotations
 
-from collections import deque
+from collections import OrderedDict
 from typing import TYPE_CHECKING
 
 from prefork_chat.chat import outcomes
@@ -26,6 +26,8 @@ QUIET_SETTLE_SECONDS = 0.2
 FLUSH_SECONDS = 5.0
 """The longest that we wait for a departing client to read its last lines."""
 
+NEVER = float("inf")
+
 
 class Departures:
     """The clients of a loop that are on their way out, and those that have yet to JOIN."""
@@ -35,20 +37,25 @@ class Departures:
     def __init__(self, clients: Clients, login_seconds: float) -> None:
         self._clients = clients
         self._login_seconds = login_seconds
-        self._logins: deque[tuple[float, Connection]] = deque()
+        self._logins: OrderedDict[Connection, float] = OrderedDict()
         self._departing: list[Connection] = []
 
     def expect_login(self, connection: Connection, now: float) -> None:
         """Give a new client `login_seconds` to JOIN."""
-        self._logins.append((now + self._login_seconds, connection))
+        self._logins[connection] = now + self._login_seconds
+
+    def forget_login(self, connection: Connection) -> None:
+        """Note that a client has joined, or is gone: nobody waits for its JOIN any more."""
+        self._logins.pop(connection, None)
 
     def begin(self, connection: Connection, now: float, *last_words: bytes) -> None:
         """Read no more; once its messages are answered free the name, say `last_words`, close."""
         if connection.is_departing:
             return
+        self.forget_login(connection)
         self._clients.pause(connection, Pause.DEPARTING)
         connection.last_words = last_words
-        is_quiet = connection.origin is not None and connection.origin.is_quiet
+        is_quiet = connection.session.quiet and connection.origin is not None
         if is_quiet:
             connection.outstanding += 1
         connection.departs_at = now + (QUIET_SETTLE_SECONDS if is_quiet else SETTLE_SECONDS)
@@ -82,12 +89,13 @@ class Departures:
         return is_written or now >= connection.departs_at
 
     def _expire_logins(self, now: float) -> None:
-        while self._logins and self._logins[0][0] <= now:
-            _, connection = self._logins.popleft()
-            if connection.fd >= 0 and connection.origin is None:
-                self.begin(connection, now, outcomes.login_expired())
+        while self._next_login_by() <= now:
+            self.begin(next(iter(self._logins)), now, outcomes.login_expired())
+
+    def _next_login_by(self) -> float:
+        return next(iter(self._logins.values())) if self._logins else NEVER
 
     def wake_at(self) -> float:
         """When the loop has to look here again at the latest, in monotonic seconds."""
-        soonest = self._logins[0][0] if self._logins else float("inf")
-        return min([connection.departs_at for connection in self._departing], default=soonest)
+        departures = [connection.departs_at for connection in self._departing]
+        return min(self._next_login_by(), *departures, NEVER)

@@ -23,7 +23,6 @@ from prefork_chat.chat.effects import (
     Report,
     Route,
 )
-from prefork_chat.protocol.envelope import Origin
 from prefork_chat.registry.registry import NameInUse, RegistryFull
 
 if TYPE_CHECKING:
@@ -55,7 +54,7 @@ class Desk:
         match effect:
             case Reply(lines):
                 say(connection, *lines)
-                self._note_extras(connection)
+                connection.origin = None  # made anew if extras changed: it tells them to others
             case Refuse(line):
                 say(connection, line)
             case Claim():
@@ -82,28 +81,10 @@ class Desk:
             return outcomes.name_in_use(claim)
         except RegistryFull:
             return outcomes.registry_full(claim)
+        self._departures.forget_login(connection)
         answer = outcomes.joined(connection.session, claim)
-        session = connection.session
-        self._clients.enter(
-            connection,
-            Origin(
-                self._p_id,
-                self._t_id,
-                location.slot,
-                location.generation,
-                session.quiet,
-                session.name,
-            ),
-        )
+        self._clients.enter(connection, location)
         return answer
-
-    def _note_extras(self, connection: Connection) -> None:
-        """Tell the loops that answer for this session's messages whether it wants receipts."""
-        origin, quiet = connection.origin, connection.session.quiet
-        if origin is not None and origin.is_quiet != quiet:
-            connection.origin = Origin(
-                origin.p_id, origin.t_id, origin.slot, origin.generation, quiet, origin.name
-            )
 
     def _figures(self) -> dict[bytes, int]:
         rows = self._table.snapshot()

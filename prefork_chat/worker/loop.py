@@ -82,6 +82,7 @@ class Loop:
     def __init__(self, inheritance: Inheritance, t_id: int, turn_lock: TurnLock) -> None:
         config = inheritance.config
         p_id = inheritance.p_id
+        self._p_id, self._t_id = p_id, t_id
         self._turn_lock = turn_lock
         self._pending_limit = config.limits.client_pending_bytes
         self._block = inheritance.table.row(p_id)[table.loop_offset(t_id) :]
@@ -234,10 +235,18 @@ class Loop:
             refusal = outcomes.undelivered(Code.NOUSER, effect.dest, effect.tag)
             self._clients.say(connection, refusal)
             return
+        if connection.origin is None:
+            connection.origin = self._introduce(connection)
         if not outbox.lines:
             filled.append(outbox)
         tag = b"@%b " % effect.tag if effect.tag else b""
         outbox.lines.append(b"%bCHAT %b %b" % (tag, effect.dest, effect.message))
+
+    def _introduce(self, connection: Connection) -> Origin:
+        """Make what tells other loops who a session is."""
+        session = connection.session
+        place = (self._p_id, self._t_id, connection.slot, connection.generation)
+        return Origin(*place, session.quiet, session.name)
 
     # Delivering: from a datagram to the clients of this loop
 
@@ -294,7 +303,7 @@ class Loop:
     def _deliver_carefully(self, line: bytes, prefix: bytes, careful: Careful) -> None:
         """Deliver a line with a tag, to a name in other letters, to a slow reader, to nobody."""
         tag, destination, message = envelope.parse_line(line)
-        connection = self._clients.named.get(fold(destination))
+        connection = self._clients.find(fold(destination))
         if connection is None:
             careful.strays.append(line)
             return
@@ -368,8 +377,10 @@ class Loop:
 
     def _lose(self, connection: Connection) -> None:
         """Let go of a client: free its name, close, and answer for what it did not get."""
-        backlog, connection.backlog = connection.backlog, None
+        backlog = connection.backlog
+        self._departures.forget_login(connection)
         self._clients.close(connection)
+        connection.backlog = None
         if backlog is not None:
             self._receipts.abandon(backlog)
 

@@ -135,9 +135,7 @@ class Receipts:
         If the slot is somebody else's by now, they are nobody's business any more.
         """
         connection = self._clients.by_slot.get(slot)
-        if connection is None or connection.origin is None:
-            return
-        if connection.origin.generation == generation:
+        if connection is not None and connection.generation == generation:
             connection.outstanding = max(0, connection.outstanding - answered)
             self._clients.say(connection, text)
 
