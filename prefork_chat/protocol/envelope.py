@@ -44,8 +44,8 @@ RECEIPT_LINES = 256
 class Origin:
     """Where a section's lines come from, and so where their receipts go; never changed once made.
 
-    `wire` is the origin's text in a section header; `prefix` is what stands before the message at
-    the receiver's end (`CHAT alice `).
+    `header` begins each of its MESSAGES sections; `prefix` is what stands before the message at the
+    receiver's end (`CHAT alice `).
     """
 
     p_id: int
@@ -54,24 +54,30 @@ class Origin:
     generation: int
     is_quiet: bool
     name: bytes
-    wire: bytes = field(init=False)
+    header: bytes = field(init=False)
     prefix: bytes = field(init=False)
 
     def __post_init__(self) -> None:
         place = (self.p_id, self.t_id, self.slot, self.generation)
-        self.wire = b"%d %d %d %d %b %b" % (*place, b"q" if self.is_quiet else b"-", self.name)
+        flags = b"q" if self.is_quiet else b"-"
+        self.header = b"M%d %d %d %d %b %b\n" % (*place, flags, self.name)
         self.prefix = b"CHAT " + self.name + b" "
 
     @classmethod
-    def parse(cls, wire: bytes) -> Origin:
-        """Read an origin back from a section header; ValueError for what no loop wrote."""
-        p_id, t_id, slot, generation, flags, name = wire.split(b" ")
+    def parse(cls, header: bytes) -> Origin:
+        """Read an origin back from a section's first line; ValueError for what no loop wrote."""
+        p_id, t_id, slot, generation, flags, name = header[1:].split(b" ")
         return cls(int(p_id), int(t_id), int(slot), int(generation), flags == b"q", name)
 
 
-def pack_lines(kind: bytes, origin: Origin, lines: list[bytes]) -> bytes:
-    """Build a MESSAGES or BOUNCED section of `lines` (clean, without ends)."""
-    return kind + origin.wire + b"\n" + b"\n".join(lines)
+def pack_messages(origin: Origin, lines: list[bytes]) -> bytes:
+    """Build a MESSAGES section of `lines` (clean, without ends)."""
+    return origin.header + b"\n".join(lines)
+
+
+def pack_bounced(origin: Origin, lines: list[bytes]) -> bytes:
+    """Build a BOUNCED section of `lines`, as they came."""
+    return BOUNCED + origin.header[1:] + b"\n".join(lines)
 
 
 def pack_receipts(origin: Origin, answered: int, lines: list[bytes]) -> list[bytes]:
@@ -100,8 +106,8 @@ def merge(datagrams: list[bytes]) -> list[bytes]:
 
 
 def parse_receipts(header: bytes) -> tuple[int, int, int]:
-    """Return (slot, generation, answered) of a RECEIPTS header without its kind byte."""
-    slot, generation, answered = header.split(b" ")
+    """Return (slot, generation, answered) of a RECEIPTS section's first line."""
+    slot, generation, answered = header[1:].split(b" ")
     return int(slot), int(generation), int(answered)
 
 

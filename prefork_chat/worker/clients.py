@@ -120,13 +120,13 @@ class Clients:
     def pause(self, connection: Connection, reason: Pause) -> None:
         """Stop reading the client, for `reason`."""
         was_read = not connection.pauses
-        connection.pauses |= reason
+        connection.pauses |= reason.value
         if was_read:
             self._watch(connection)
 
     def resume(self, connection: Connection, reason: Pause) -> None:
         """Take `reason` away; with the last one the client is read again."""
-        connection.pauses &= ~reason
+        connection.pauses &= ~reason.value
         if not connection.pauses:
             self._watch(connection)
 

@@ -8,7 +8,7 @@ everything that an idle client does not need is None, an empty shared object, or
 from __future__ import annotations
 
 from collections import deque
-from enum import IntFlag
+from enum import Flag
 from typing import TYPE_CHECKING, NamedTuple
 
 from prefork_chat.chat.session import Session
@@ -18,15 +18,20 @@ if TYPE_CHECKING:
     from prefork_chat.protocol.envelope import Origin
 
 
-class Pause(IntFlag):
-    """Why a connection is not being read. It is read again when the last reason has gone."""
+class Pause(Flag):
+    """Why a connection is not being read. It is read again when the last reason has gone.
 
-    NONE = 0
+    Connections keep the sum of the values: plain integers, which the hot path can test quickly.
+    """
+
     UNREAD = 1  # its own replies pile up: it does not read them
     CONGESTED = 2  # the loop that it writes to is behind
     RATE = 4  # it has used up its lines per second
     DEPARTING = 8  # it said LEAV, or sent end of file, or is being closed
     STOPPING = 16  # the worker goes down
+
+
+DEPARTING = Pause.DEPARTING.value
 
 
 class Awaited(NamedTuple):
@@ -146,4 +151,4 @@ class Connection:
     @property
     def is_departing(self) -> bool:
         """True from LEAV, end of file or a fatal error until the socket is closed."""
-        return bool(self.pauses & Pause.DEPARTING)
+        return bool(self.pauses & DEPARTING)

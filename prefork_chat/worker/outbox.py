@@ -13,11 +13,10 @@ from collections import deque
 from typing import TYPE_CHECKING
 
 from prefork_chat.protocol.envelope import (
-    MESSAGES,
     SECTION_BYTES,
     SECTION_SEPARATOR,
     Origin,
-    pack_lines,
+    pack_messages,
 )
 
 if TYPE_CHECKING:
@@ -46,7 +45,7 @@ class Outbox:
 
     def seal(self, origin: Origin) -> None:
         """Turn the collected lines, all from `origin`, into a section."""
-        self.add(pack_lines(MESSAGES, origin, self.lines))
+        self.add(pack_messages(origin, self.lines))
         self.lines.clear()
 
     def add(self, section: bytes) -> None:

@@ -21,19 +21,18 @@ if TYPE_CHECKING:
 class Pace:
     """Token buckets of a loop's clients, and a heap of those that wait for a token."""
 
-    __slots__ = ("_burst", "_clients", "_delayed", "_order", "_rate")
+    __slots__ = ("_burst", "_clients", "_delayed", "_order", "_rate", "is_limited")
 
     def __init__(self, clients: Clients, limits: LimitsConfig) -> None:
         self._clients = clients
         self._rate = limits.lines_per_second
+        self.is_limited = self._rate > 0
         self._burst = float(limits.burst_lines)
         self._delayed: list[tuple[float, int, Connection]] = []
         self._order = count()
 
     def charge(self, connection: Connection, lines: int, now: float) -> None:
         """Take `lines` tokens; a client in debt is not read until the debt is paid."""
-        if not self._rate:
-            return
         if not connection.credited_at:
             connection.credit = self._burst
         else:
@@ -41,7 +40,7 @@ class Pace:
             connection.credit = min(self._burst, connection.credit + earned)
         connection.credited_at = now
         connection.credit -= lines
-        if connection.credit < 0 and not connection.pauses & Pause.RATE:
+        if connection.credit < 0 and not connection.pauses & Pause.RATE.value:
             self._clients.pause(connection, Pause.RATE)
             due = now - connection.credit / self._rate
             heappush(self._delayed, (due, next(self._order), connection))

@@ -8,7 +8,7 @@ while it holds the turn.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING
 
 from prefork_chat.chat import outcomes
 from prefork_chat.protocol import envelope
@@ -38,26 +38,19 @@ class Careful:
         self.strays: list[bytes] = []
 
 
-class Delivery(NamedTuple):
-    """The lines of one origin that were delivered in this turn: `accepted` are the destinations."""
-
-    origin: Origin
-    accepted: list[bytes]
-    careful: Careful | None
-
-
 class Receipts:
     """The answers that loop (p_id, t_id) owes and the ones that its clients wait for.
 
-    The loop appends to `deliveries` what it has put into clients' `out`, and notes in `unsent`, by
-    key, the clients that did not get all their bytes in this turn.
+    The loop appends to `deliveries` what it has put into clients' `out` in this turn: an origin,
+    the destinations of its plain lines, and its other lines. It notes in `unsent`, by key, the
+    clients that did not get all their bytes.
     """
 
     def __init__(self, p_id: int, t_id: int, clients: Clients, routes: Routes) -> None:
         self._here = (p_id, t_id)
         self._clients = clients
         self._routes = routes
-        self.deliveries: list[Delivery] = []
+        self.deliveries: list[tuple[Origin, list[bytes], Careful | None]] = []
         self.unsent: dict[bytes, Connection] = {}
         self._own: list[tuple[int, int, int, bytes]] = []
         self.delivered = 0
@@ -145,7 +138,7 @@ class Receipts:
         if (origin.p_id, origin.t_id) == self._here:
             self.reroute(origin, lines)
         else:
-            section = envelope.pack_lines(envelope.BOUNCED, origin, lines)
+            section = envelope.pack_bounced(origin, lines)
             self._routes.outbox(origin.p_id, origin.t_id).add(section)
 
     def reroute(self, origin: Origin, lines: list[bytes]) -> None:
