@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 
+from prefork_chat.registry.ipc import remove_leftover_memory, remove_leftover_semaphore
 from prefork_chat.supervisor.ledger import Ledger
 from prefork_chat.supervisor.runtime import RuntimeDirectory
 from tests.supervisor.daemon import Daemon
@@ -36,6 +37,17 @@ def objects_of(directory: Path) -> list[str]:
         return found + sorted(os.listdir(directory))
     finally:
         os.close(fd)
+
+
+def tidy(directory: Path) -> None:
+    """Remove what daemons in `directory` left, listed or not: a failed test leaves nothing."""
+    fd = os.open(directory, os.O_RDONLY)
+    ledger = Ledger(RuntimeDirectory(directory, fd, -1))
+    for attempt in range(ATTEMPTS):
+        for purpose in ("accept", "write"):
+            remove_leftover_semaphore(ledger.semaphore_key(purpose, attempt))
+        remove_leftover_memory(ledger.memory_name("registry", attempt))
+    os.close(fd)
 
 
 def _kernel_semaphores() -> list[str]:
@@ -81,10 +93,3 @@ def start_daemon(runtime_dir: Path) -> Iterator[StartDaemon]:
             tidy(directory)
     assert not survivors, "\n".join(daemon.tell() for daemon in daemons)
     assert not any(left.values()), left
-
-
-def tidy(directory: Path) -> None:
-    """Remove what a daemon left, lest a test that failed leave it on the machine."""
-    runtime = RuntimeDirectory.claim(directory)
-    Ledger(runtime).remove_leftovers()
-    runtime.release()

@@ -26,7 +26,7 @@ from prefork_chat.supervisor.ledger import Ledger
 from prefork_chat.supervisor.runtime import RuntimeDirectory
 from prefork_chat.supervisor.supervisor import Supervisor
 from tests.supervisor import workers
-from tests.supervisor.conftest import objects_of
+from tests.supervisor.conftest import objects_of, tidy
 
 if TYPE_CHECKING:
     from types import FrameType
@@ -94,7 +94,7 @@ def main(directory: Path) -> int:
     )
     log.configure(config.log)
     ledger = Ledger(RuntimeDirectory(runtime_dir, os.open(runtime_dir, os.O_RDONLY), -1))
-    strangers = [Semaphore.create(ledger.semaphore_key("accept", 0), 1)]
+    Semaphore.create(ledger.semaphore_key("accept", 0), 1)
     memory = posix_ipc.SharedMemory(ledger.memory_name("registry", 0), posix_ipc.O_CREX, size=1)
     theirs = ["semaphore accept 0", "memory registry 0"]
     begun = time.monotonic()
@@ -116,10 +116,8 @@ def main(directory: Path) -> int:
         left = [*found, *os.listdir(directory)]
         return 0 if sorted(left) == sorted([*theirs, "run"]) and fatal > 300 else 1
     finally:
-        for stranger in strangers:
-            stranger.remove()
         memory.close_fd()
-        memory.unlink()
+        tidy(runtime_dir)
 
 
 if __name__ == "__main__":

@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import fcntl
 import os
+import signal
 import stat
 from typing import TYPE_CHECKING
 
@@ -43,34 +44,41 @@ def test_lock_that_a_child_lets_go_of_late_is_waited_for(runtime_dir: Path) -> N
     runtime_dir.mkdir(mode=0o700)
     pidfile = runtime_dir / PIDFILE
     pidfile.write_text("")
-    locked, release = os.pipe()
+    locked, lock = os.pipe()
     pid = os.fork()
     if pid == 0:
         fd = os.open(pidfile, os.O_RDWR)
         fcntl.flock(fd, fcntl.LOCK_EX)
-        os.write(release, b"x")
-        os.read(locked, 1)  # never comes: the parent closes
-        os._exit(0)
+        os.write(lock, b"x")
+        signal.pause()
     os.read(locked, 1)
     with pytest.raises(AlreadyRunning, match="pid 0"):
         RuntimeDirectory.claim(runtime_dir)
-    os.kill(pid, 9)
+    os.kill(pid, signal.SIGKILL)
     RuntimeDirectory.claim(runtime_dir).release()
     os.waitpid(pid, 0)
-    for fd in (locked, release):
+    for fd in (locked, lock):
         os.close(fd)
 
 
-def test_pidfile_that_was_removed_while_we_waited_is_not_the_lock(runtime_dir: Path) -> None:
-    """Its owner ended between our open and our lock: the next would lock another file."""
+def test_lock_on_a_pidfile_that_was_removed_meanwhile_does_not_count(
+    runtime_dir: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its owner ends between our open and our lock; the next start would lock another file."""
+    owners = [RuntimeDirectory.claim(runtime_dir)]
+    flock = fcntl.flock
+
+    def flock_after_the_owner_has_ended(fd: int, operation: int) -> None:
+        if owners:
+            owners.pop().release()
+        flock(fd, operation)
+
+    monkeypatch.setattr(fcntl, "flock", flock_after_the_owner_has_ended)
     runtime = RuntimeDirectory.claim(runtime_dir)
-    (runtime_dir / PIDFILE).unlink()
-    (runtime_dir / PIDFILE).write_text("")
-    second = RuntimeDirectory.claim(runtime_dir)
+    assert (runtime_dir / PIDFILE).read_text() == f"{os.getpid()}\n"
     with pytest.raises(AlreadyRunning):
         RuntimeDirectory.claim(runtime_dir)
-    second.release()
-    runtime.close_in_child()
+    runtime.release()
 
 
 def test_directory_that_others_can_write_to_is_refused(runtime_dir: Path) -> None:
