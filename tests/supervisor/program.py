@@ -5,6 +5,7 @@ WORKER is a function of `workers`, CONFIG the configuration as JSON. Exits like 
 
 from __future__ import annotations
 
+import errno
 import os
 import signal
 import sys
@@ -24,6 +25,9 @@ def main(worker: str, text: str) -> int:
     if worker == "terminated_at_birth":
         worker = "obey"
         send_sigterm_right_after_each_fork()
+    if worker == "refused_at_first":
+        worker = "obey"
+        refuse_the_first_forks(3)
     try:
         return Supervisor(config, getattr(workers, worker)).run()
     except PreforkChatError as error:
@@ -42,6 +46,19 @@ def send_sigterm_right_after_each_fork() -> None:
         return pid
 
     os.fork = fork_and_terminate
+
+
+def refuse_the_first_forks(count: int) -> None:
+    """Fail as the kernel does when there are too many processes: root cannot be limited."""
+    fork = os.fork
+    refusals = iter(range(count))
+
+    def refuse_or_fork() -> int:
+        if next(refusals, None) is not None:
+            raise BlockingIOError(errno.EAGAIN, os.strerror(errno.EAGAIN))
+        return fork()
+
+    os.fork = refuse_or_fork
 
 
 if __name__ == "__main__":

@@ -154,6 +154,23 @@ def test_crashing_worker_is_throttled_and_finally_ends_the_daemon(
     assert degraded["reason"] == "worker 0 has crashed 4 times in a row"
 
 
+def test_refused_fork_is_tried_again(start_daemon: StartDaemon) -> None:
+    daemon = start_daemon("refused_at_first", server={"workers": 1}, respawn=IMPATIENT)
+    daemon.wait_for("supervisor.ready")
+    refused = [line["fork"] for line in daemon.events("worker.throttled")]
+    assert refused == ["Resource temporarily unavailable"] * 3
+    assert daemon.events("worker.ready", generation=4)
+    assert daemon.stop() == 0
+
+
+def test_too_few_descriptors_are_a_clear_error(start_daemon: StartDaemon) -> None:
+    limited = ("sh", "-c", 'ulimit -n 64 && exec "$0" "$@"')
+    daemon = start_daemon(prefix=limited, server={"workers": 16, "threads": 4})
+    assert daemon.wait() == 1
+    reason = "socketpairs of the workers: Too many open files (see `ulimit -n`)"
+    assert daemon.text == [f"prefork-chat: {reason}"]
+
+
 def test_error_in_a_worker_is_logged_with_its_traceback(start_daemon: StartDaemon) -> None:
     daemon = start_daemon("raise_an_error", server={"workers": 1}, respawn=IMPATIENT)
     assert daemon.wait() == 1
