@@ -1,10 +1,11 @@
-"""Act between two statements of the registry: before any line that it executes."""
+"""Act between two statements of the registry: kill before any line, or let another thread run."""
 
 from __future__ import annotations
 
 import os
 import signal
 import sys
+import threading
 from itertools import count
 from typing import TYPE_CHECKING, Any
 
@@ -44,3 +45,45 @@ def die_before_line(line: int, operation: Callable[[], object]) -> None:
             os.kill(os.getpid(), signal.SIGKILL)
 
     before_each_line(act, operation)
+
+
+class SteppedThread:
+    """Runs `operation` in a thread that stops before each line until it is told to go on."""
+
+    def __init__(self, operation: Callable[[], object]) -> None:
+        self._operation = operation
+        self._may_go = threading.Semaphore(0)
+        self._has_stopped = threading.Semaphore(0)
+        self.thread = threading.Thread(target=self._run)
+        self.is_over = False
+        self.error: BaseException | None = None
+        self.thread.start()
+        self._has_stopped.acquire()
+
+    def _run(self) -> None:
+        try:
+            before_each_line(self._stop, self._operation)
+        except BaseException as error:  # noqa: BLE001 - told by `finish`
+            self.error = error
+        self.is_over = True
+        self._has_stopped.release()
+
+    def _stop(self, _: int) -> None:
+        self._has_stopped.release()
+        self._may_go.acquire()
+
+    def advance(self, lines: int) -> None:
+        """Let it run so many lines, or to its end."""
+        for _ in range(lines):
+            if self.is_over:
+                return
+            self._may_go.release()
+            self._has_stopped.acquire()
+
+    def finish(self) -> None:
+        """Let it run to its end; raises what `operation` raised."""
+        while not self.is_over:
+            self.advance(1)
+        self.thread.join()
+        if self.error:
+            raise self.error
