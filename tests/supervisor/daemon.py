@@ -6,6 +6,7 @@ a test that failed, killed. All waiting is for lines of its log or for the end o
 
 from __future__ import annotations
 
+import fcntl
 import json
 import os
 import signal
@@ -19,6 +20,8 @@ from pathlib import Path
 from typing import Any, Final
 
 PATIENCE_SECONDS: Final = 30.0
+# The log drops lines that its reader leaves in the pipe for long, and the tests' machine is busy.
+_PIPE_BYTES: Final = 1 << 20
 _ROOT: Final = Path(__file__).parents[2]
 
 Line = dict[str, Any]
@@ -47,6 +50,8 @@ class Daemon:
             pass_fds=pass_fds,
             start_new_session=True,
         )
+        assert self._process.stderr is not None
+        fcntl.fcntl(self._process.stderr, fcntl.F_SETPIPE_SZ, _PIPE_BYTES)
         self.pid: Final = self._process.pid
         self.lines: Final[list[Line]] = []
         self.text: Final[list[str]] = []
