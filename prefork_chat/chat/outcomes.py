@@ -9,7 +9,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from types import MappingProxyType
 from typing import Final
 
-from prefork_chat.chat.effects import Claim
+from prefork_chat.chat.effects import Claim, ListNames, Report
 from prefork_chat.chat.session import Session
 from prefork_chat.protocol.names import is_name
 from prefork_chat.protocol.replies import ANY_VERB, NAME_RULE, Code, data, err, note, ok, shown
@@ -106,6 +106,13 @@ def listed(names: Iterable[bytes], tag: bytes) -> tuple[bytes, ...]:
     """Return the answer to WHOS: a `DATA` line for each name, and the `OK` that counts them."""
     lines = [data(WHOS, name, tag) for name in names]
     return (*lines, ok(WHOS, b"n=%d" % len(lines), tag))
+
+
+def too_much_asked(effect: ListNames | Report) -> bytes:
+    """Return the refusal of a list, to somebody who has not read the lists before it."""
+    verb = WHOS if isinstance(effect, ListNames) else STAT
+    text = b"you have much to read already: read it, then ask again"
+    return err(verb, Code.BUSY, text, effect.tag)
 
 
 def reported(figures: Mapping[bytes, int], tag: bytes) -> tuple[bytes, ...]:

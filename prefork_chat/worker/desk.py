@@ -32,6 +32,11 @@ if TYPE_CHECKING:
     from prefork_chat.worker.departures import Departures
 
 
+MOST_LINES = 4096
+"""With so many lines on their way to it, a client must read before it may ask for lists: a chunk
+of 3,000 WHOS would otherwise be answered with hundreds of megabytes."""
+
+
 class Desk:
     """Carries effects out for the clients of loop (p_id, t_id)."""
 
@@ -52,6 +57,8 @@ class Desk:
         """Do what `effect` asks and answer the client; `now` is the turn's monotonic time."""
         say = self._clients.say
         match effect:
+            case ListNames() | Report() if len(connection.out) >= MOST_LINES:
+                say(connection, outcomes.too_much_asked(effect))
             case Reply(lines):
                 say(connection, *lines)
                 connection.origin = None  # made anew if extras changed: it tells them to others

@@ -1,0 +1,92 @@
+"""Datagrams between loops: what is packed is what is read, and a merge loses nothing."""
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from prefork_chat.protocol import envelope
+from prefork_chat.protocol.envelope import Origin
+
+CLEAN = st.binary(min_size=1, max_size=80).map(
+    lambda raw: bytes(byte if byte >= 0x20 or byte == 0x09 else 0x3F for byte in raw)
+)
+NAMES = st.from_regex(rb"[A-Za-z0-9][A-Za-z0-9_.-]{0,31}", fullmatch=True)
+
+
+def an_origin(*, is_quiet: bool = False) -> Origin:
+    return Origin(1, 2, 30, 4, is_quiet, b"Alice")
+
+
+def read_back(datagram: bytes) -> tuple[int, list[list[bytes]]]:
+    """Take a datagram apart as a loop does: (t_id, lines of each section)."""
+    sections = datagram[1:].split(envelope.SECTION_SEPARATOR)
+    return datagram[0], [section.split(b"\n") for section in sections]
+
+
+@given(st.integers(0, 63), st.integers(0, 31), st.integers(0, 2**31), st.booleans(), NAMES)
+def test_an_origin_survives_its_header(
+    p_id: int, t_id: int, slot: int, is_quiet: bool, name: bytes
+) -> None:
+    origin = Origin(p_id, t_id, slot, 7, is_quiet, name)
+    again = Origin.parse(origin.header.removesuffix(b"\n"))
+    fields = ("p_id", "t_id", "slot", "generation", "is_quiet", "name", "header", "prefix")
+    assert [getattr(again, field) for field in fields] == [getattr(origin, f) for f in fields]
+
+
+@given(st.lists(CLEAN, min_size=1, max_size=40))
+def test_lines_come_out_as_they_went_in(lines: list[bytes]) -> None:
+    header, *read = envelope.pack_messages(an_origin(), lines).split(b"\n")
+    assert header.startswith(envelope.MESSAGES)
+    assert read == lines
+
+
+def test_a_bounced_section_has_the_same_origin_and_another_kind() -> None:
+    header, *lines = envelope.pack_bounced(an_origin(), [b"CHAT bob hi"]).split(b"\n")
+    assert header.startswith(envelope.BOUNCED)
+    assert Origin.parse(header).header == an_origin().header
+    assert lines == [b"CHAT bob hi"]
+
+
+@given(st.lists(CLEAN, min_size=1, max_size=3 * envelope.RECEIPT_LINES))
+def test_receipts_settle_as_much_as_was_answered_in_however_many_sections(
+    lines: list[bytes],
+) -> None:
+    sections = envelope.pack_receipts(an_origin(), len(lines), lines)
+    settled, read = 0, []
+    for section in sections:
+        header, *part = section.split(b"\n")
+        slot, generation, answered = envelope.parse_receipts(header)
+        assert (slot, generation) == (30, 4)
+        assert len(part) <= envelope.RECEIPT_LINES
+        settled += answered
+        read += part
+    assert settled == len(lines)
+    assert read == lines
+
+
+@pytest.mark.parametrize(
+    ("line", "parts"),
+    [
+        (b"CHAT bob hi there", (b"", b"bob", b"hi there")),
+        (b"@7 CHAT bob hi there", (b"7", b"bob", b"hi there")),
+        (b"CHAT bob  two  spaces ", (b"", b"bob", b" two  spaces ")),
+    ],
+)
+def test_a_routed_line_is_taken_apart(line: bytes, parts: tuple[bytes, bytes, bytes]) -> None:
+    assert envelope.parse_line(line) == parts
+
+
+@given(st.lists(st.tuples(st.integers(0, 3), st.lists(CLEAN, min_size=1, max_size=3)), max_size=20))
+def test_a_merge_keeps_every_section_and_its_order_for_each_loop(
+    batches: list[tuple[int, list[bytes]]],
+) -> None:
+    datagrams = [
+        bytes((t_id,)) + envelope.pack_messages(an_origin(), lines) for t_id, lines in batches
+    ]
+    merged = envelope.merge(datagrams)
+    assert len(merged) == len({t_id for t_id, _ in batches})
+    expected: dict[int, list[list[bytes]]] = {}
+    for datagram in datagrams:
+        t_id, sections = read_back(datagram)
+        expected.setdefault(t_id, []).extend(sections)
+    assert dict(map(read_back, merged)) == expected
