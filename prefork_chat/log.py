@@ -80,6 +80,7 @@ LINE_REJECTED: Final = "line.rejected"
 
 # Longest wait for a reader of the log who has fallen behind (a full pipe, a terminal after ^S).
 _STUCK_READER_MS: Final = 20
+_STDERR: Final = 2
 
 
 class LineWriter:
@@ -129,10 +130,10 @@ class LineWriter:
 def configure(config: LogConfig, stream: TextIO | None = None) -> None:
     """Set up logging of this process and of all that it forks; a later call replaces this one.
 
-    `stream`: a file with a descriptor, stderr by default. Loggers made before see the new settings
+    `stream`: a file with a descriptor; None: descriptor 2. Loggers made before see the new settings
     too.
     """
-    fd = (sys.stderr if stream is None else stream).fileno()
+    fd = _STDERR if stream is None else stream.fileno()  # sys.stderr is None if 2 was closed
     is_console = config.format == "console" or (config.format == "auto" and os.isatty(fd))
     is_journal = config.format == "auto" and is_journal_stream(fd, os.environ)
     writer = LineWriter(fd, is_journal=is_journal)

@@ -190,6 +190,12 @@ def test_stderr_that_is_not_the_journal_gets_no_priority(
     assert pipe.lines()[0].startswith("{")
 
 
+def test_a_closed_descriptor_is_not_the_journal(pipe: Pipe) -> None:
+    closed = os.dup(pipe.reader)
+    os.close(closed)
+    assert not log.is_journal_stream(closed, {"JOURNAL_STREAM": "8:1"})
+
+
 def test_a_reader_who_has_gone_stops_nobody(pipe: Pipe) -> None:
     log.configure(LogConfig(), pipe.stream)
     os.close(pipe.reader)

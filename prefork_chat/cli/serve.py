@@ -8,14 +8,18 @@ will be the supervisor; nothing has been forked and no thread been started befor
 from __future__ import annotations
 
 import os
+import sys
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
 from prefork_chat import __version__, config, log
 from prefork_chat.cli import options
 
 if TYPE_CHECKING:
     import argparse
+
+
+STDERR: Final = 2
 
 
 def add_parser(subcommands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
@@ -34,6 +38,7 @@ def add_parser(subcommands: argparse._SubParsersAction[argparse.ArgumentParser])
 
 def run(arguments: argparse.Namespace) -> int:
     """Serve until told to stop; return the exit code. Raises PreforkChatError."""
+    open_standard_files()
     settings = config.load(arguments.config, options.overrides(arguments))
     log.configure(settings.log)
     # Here, so that the other subcommands start without loading the server.
@@ -44,6 +49,19 @@ def run(arguments: argparse.Namespace) -> int:
     if "LISTEN_FDS" not in os.environ:
         print(welcome(settings), flush=True)
     return supervisor.run()
+
+
+def open_standard_files() -> None:
+    """Make sure that stdin, stdout and stderr are open, be it on /dev/null.
+
+    Who starts a daemon may have closed them; a client's socket would then become "stderr".
+    """
+    while (fd := os.open(os.devnull, os.O_RDWR)) <= STDERR:
+        pass
+    os.close(fd)
+    for number, name in enumerate(("stdin", "stdout", "stderr")):
+        if getattr(sys, name) is None:
+            setattr(sys, name, open(number, "w" if number else "r", closefd=False))  # noqa: SIM115
 
 
 def welcome(settings: config.Config) -> str:

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import os
+import socket
 import subprocess
 import sys
+import time
 import tomllib
 from pathlib import Path
 
@@ -14,6 +17,8 @@ from prefork_chat.cli import options, serve
 from prefork_chat.cli.main import build_parser, main
 from prefork_chat.config import Config, ServerConfig, load, parse_address
 from prefork_chat.config import options as all_options
+
+DEADLINE_SECONDS = 20.0
 
 
 def run(*arguments: str) -> subprocess.CompletedProcess[str]:
@@ -114,6 +119,36 @@ def test_listen_may_be_given_several_times_and_replaces_the_file_s(tmp_path: Pat
     arguments = build_parser().parse_args(words)
     loaded = load(arguments.config, options.overrides(arguments))
     assert loaded.server == ServerConfig(threads=3, listen=("[::1]:7000", "unix:/x"))
+
+
+def test_a_daemon_whose_standard_descriptors_were_closed_has_none_of_its_own_there(
+    tmp_path: Path,
+) -> None:
+    """Logs would go into a socket that happens to be number 2."""
+    path = tmp_path / "socket"
+    options_ = f"--listen unix:{path} --runtime-dir {tmp_path} --workers 1 --threads 1"
+    command = f"exec {sys.executable} -m prefork_chat serve {options_} <&- >&- 2>&-"
+    with (
+        subprocess.Popen(["sh", "-c", command]) as daemon,
+        socket.socket(socket.AF_UNIX) as client,
+    ):
+        try:
+            client.settimeout(DEADLINE_SECONDS)
+            connect_when_there(client, path)
+            assert client.recv(100).startswith(b"OK HELO ")
+            opened = [os.readlink(f"/proc/{daemon.pid}/fd/{fd}") for fd in range(3)]
+        finally:
+            daemon.terminate()
+        assert daemon.wait(DEADLINE_SECONDS) == 0
+    assert opened == [os.devnull] * 3
+
+
+def connect_when_there(client: socket.socket, path: Path) -> None:
+    """Connect to a Unix socket that will be there soon."""
+    deadline = time.monotonic() + DEADLINE_SECONDS
+    while client.connect_ex(str(path)) != 0:
+        assert time.monotonic() < deadline, f"nobody listens at {path}"
+        time.sleep(0.01)
 
 
 @pytest.mark.parametrize(
