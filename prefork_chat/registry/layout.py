@@ -22,9 +22,9 @@ does.
         name         as typed, padded with zeros
 
 The name index has a power of two of places, at least twice the capacity: never over half full.
-A client costs 64 bytes of slot and, at 10,000 or 20,000 clients, 39 bytes of index: 1 MB and 2 MB,
-all allocated at the start, but resident in a process only as far as it has been touched: 4 kB in the
-supervisor, and slots from the lowest up (measured 2026-11; PSS of a full registry is its size).
+A client costs 64 bytes of slot and, at 10,000 or 20,000 clients, 39 bytes of index: 1 and 2 MB. All
+is allocated at the start, but resident in a process only as far as it has touched it: 4 kB in the
+supervisor, slots from the lowest up (measured 2026-11; a full registry's PSS is its size).
 """
 
 from __future__ import annotations
