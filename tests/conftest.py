@@ -1,0 +1,49 @@
+"""Fixtures for tests with real daemons; each ends with the proof that nothing was left behind."""
+
+from __future__ import annotations
+
+from contextlib import ExitStack
+from typing import TYPE_CHECKING
+
+import pytest
+
+from tests.harness.daemon import Daemon, StartDaemon
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from pathlib import Path
+
+
+@pytest.fixture
+def start_daemon(tmp_path: Path) -> Iterator[StartDaemon]:
+    """Start daemons with the given flags of `serve`; all are ended and checked after the test."""
+    with ExitStack() as stack:
+        count = 0
+
+        def start(**options: object) -> Daemon:
+            nonlocal count
+            count += 1
+            directory = tmp_path / f"daemon-{count}"
+            directory.mkdir()
+            daemon = Daemon.start(directory, **options)
+            stack.callback(daemon.finish)
+            return daemon
+
+        yield start
+
+
+@pytest.fixture(scope="session")
+def common_daemon(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Daemon]:
+    """A daemon of two workers with two threads each, for all tests that do it no harm."""
+    daemon = Daemon.start(tmp_path_factory.mktemp("common"))
+    yield daemon
+    daemon.finish()
+
+
+@pytest.fixture
+def daemon(common_daemon: Daemon) -> Iterator[Daemon]:
+    """The common daemon, without clients; it has none again after the test, and a clean log."""
+    yield common_daemon
+    common_daemon.close_clients()
+    complaints = common_daemon.log.complaints()
+    assert not complaints, "in the log:\n" + "\n".join(complaints)

@@ -1,0 +1,48 @@
+"""Which process has the other end of a client's TCP connection: /proc/net/tcp and /proc/PID/fd."""
+
+from __future__ import annotations
+
+import os
+import socket
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+
+def serving_pid(client: socket.socket, pids: Iterable[int]) -> int | None:
+    """Return which of the processes has accepted `client`, a connected TCP socket; None if none.
+
+    Where several have the socket, as after a hand-over, the first of `pids` counts.
+    """
+    inode = _accepted_inode(client)
+    if inode is None:
+        return None
+    return next((pid for pid in pids if f"socket:[{inode}]" in _open_files(pid)), None)
+
+
+def _accepted_inode(client: socket.socket) -> str | None:
+    """Find the server's end: its local port is our remote one, and the other way round."""
+    table = "tcp6" if client.family == socket.AF_INET6 else "tcp"
+    wanted = (client.getpeername()[1], client.getsockname()[1])
+    for line in Path(f"/proc/net/{table}").read_text(encoding="ascii").splitlines()[1:]:
+        words = line.split()
+        ports = tuple(int(end.rpartition(":")[2], 16) for end in words[1:3])
+        if ports == wanted:
+            return words[9]
+    return None
+
+
+def _open_files(pid: int) -> set[str]:
+    directory = f"/proc/{pid}/fd"
+    files = set()
+    try:
+        for fd in os.listdir(directory):
+            try:
+                files.add(os.readlink(f"{directory}/{fd}"))
+            except FileNotFoundError:
+                pass  # closed meanwhile
+    except (FileNotFoundError, ProcessLookupError):
+        pass  # the process has ended
+    return files
