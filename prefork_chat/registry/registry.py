@@ -310,6 +310,14 @@ class Registry:
         """Claimed slots; a dead worker's are among them until they are swept."""
         return self._header[COUNT]
 
+    @property
+    def generations(self) -> memoryview[int]:
+        """For readers in a hurry: `generations[slot]` is g while the slot's g-th session has it.
+
+        To be read only. It says nothing about whether that session's worker lives.
+        """
+        return self._states
+
     def writer_pid(self) -> int:
         """The pid that has the write semaphore now, 0 if nobody has it. Never waits."""
         return self._write_semaphore.holder_pid()

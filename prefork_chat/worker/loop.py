@@ -179,7 +179,7 @@ class Loop:
 
     # Reading: from a client's bytes to lines in outboxes
 
-    def _read(self, connection: Connection, now: float) -> None:  # noqa: C901 - in one piece: hot
+    def _read(self, connection: Connection, now: float) -> None:  # noqa: C901, PLR0912 - hot
         """Read one chunk of a client and route its lines; the codec makes clean lines of it."""
         try:
             chunk = os.read(connection.fd, READ_BYTES)
@@ -194,6 +194,8 @@ class Loop:
         lines = connection.decoder.feed(chunk)
         self._lines += len(lines)
         routes = self._routes.by_name
+        generations = self._routes.generations
+        outbox: Outbox | None
         origin = connection.origin
         filled: list[Outbox] = []
         for line in lines:
@@ -202,7 +204,12 @@ class Loop:
             except ValueError:
                 verb = destination = message = b""
             if verb == b"CHAT" and message and origin is not None:
-                outbox = routes.get(destination) or self._routes.find(destination)
+                try:
+                    outbox, slot, generation = routes[destination]
+                    if generations[slot] != generation:
+                        outbox = self._routes.find(destination)
+                except KeyError:
+                    outbox = self._routes.find(destination)
                 if outbox is not None:
                     if not outbox.lines:
                         filled.append(outbox)
