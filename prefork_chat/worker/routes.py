@@ -91,6 +91,7 @@ class Routes:
         for outbox in self._filled:
             if not outbox.flush():
                 self._block(outbox)
+            self._release(outbox)
         self._filled.clear()
 
     @property
@@ -113,7 +114,11 @@ class Routes:
         for outbox in outboxes:
             if not outbox.flush():
                 self._block(outbox)
-            if outbox.waiting and outbox.pending_bytes <= self._limit_bytes // 2:
-                waiting, outbox.waiting = outbox.waiting, []
-                for connection in waiting:
-                    self._clients.resume(connection, Pause.CONGESTED)
+            self._release(outbox)
+
+    def _release(self, outbox: Outbox) -> None:
+        """Read those again who waited for `outbox`, once it has room."""
+        if outbox.waiting and outbox.pending_bytes <= self._limit_bytes // 2:
+            waiting, outbox.waiting = outbox.waiting, []
+            for connection in waiting:
+                self._clients.resume(connection, Pause.CONGESTED)
