@@ -55,16 +55,24 @@ INBOX_DATAGRAMS = 32
 MOST_EVENTS = 256
 """Events of one poll. Measured: fewer cost more polls under load, more gain nothing."""
 
-MOST_ORIGINS = 65_536
+MOST_ORIGINS = 16_384
 """Parsed origins remembered; above it the cache starts anew."""
 
-BEAT_SECONDS = 1.0
-"""The longest that a loop sleeps, so that its heartbeat shows that it lives."""
+LONGEST_BEAT_SECONDS = 1.0
+"""The longest that a loop or the router sleeps, so that its heartbeat shows that it lives."""
+
+BEATS = 4
+"""Heartbeats of an idle worker in the time that the watchdog gives it, if that is short."""
 
 QUIET_SECONDS = 0.1
 """How long nothing must come before a stopping loop ends: then all that was under way is there."""
 
 TurnLock: TypeAlias = contextlib.AbstractContextManager[object]
+
+
+def beat_seconds(watchdog_seconds: float) -> float:
+    """Return how long a thread may sleep under a watchdog of so many seconds."""
+    return min(LONGEST_BEAT_SECONDS, watchdog_seconds / BEATS)
 
 
 def make_turn_lock(is_wanted: bool) -> TurnLock:
@@ -84,6 +92,7 @@ class Loop:
         p_id = inheritance.p_id
         self._p_id, self._t_id = p_id, t_id
         self._turn_lock = turn_lock
+        self._beat_seconds = beat_seconds(config.server.watchdog_seconds)
         self._pending_limit = config.limits.client_pending_bytes
         self._block = inheritance.table.row(p_id)[table.loop_offset(t_id) :]
         self._epoll = epoll()
@@ -433,7 +442,7 @@ class Loop:
         if self._is_stopping:
             return QUIET_SECONDS / 4
         wake_at = min(self._departures.wake_at(), self._pace.wake_at())
-        return min(BEAT_SECONDS, max(0.0, wake_at - monotonic()))
+        return min(self._beat_seconds, max(0.0, wake_at - monotonic()))
 
     def _look_at_the_clock(self, now: float) -> None:
         """Do what is due, free the names of those who went, beat, and publish the counters."""

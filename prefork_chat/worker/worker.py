@@ -23,7 +23,7 @@ from prefork_chat import log
 from prefork_chat.registry import table
 from prefork_chat.registry.table import WorkerState
 from prefork_chat.worker.acceptor import Acceptor
-from prefork_chat.worker.loop import Loop, make_turn_lock
+from prefork_chat.worker.loop import Loop, beat_seconds, make_turn_lock
 from prefork_chat.worker.router import Router
 
 if TYPE_CHECKING:
@@ -34,9 +34,6 @@ if TYPE_CHECKING:
 EXIT_ORPHANED = 1
 EXIT_FAILED = 70
 """sysexits(3) EX_SOFTWARE: a thread of ours raised."""
-
-BEAT_SECONDS = 1.0
-"""The longest that the router sleeps, so that its heartbeat shows that it lives."""
 
 WATCH_SECONDS = 0.05
 """How often the main thread looks whether the loops have ended, once they are to."""
@@ -72,7 +69,8 @@ class _Worker:
         server = inheritance.config.server
         turn_lock = self._turn_lock = make_turn_lock(server.turn_lock)
         self._loops = [Loop(inheritance, t_id, turn_lock) for t_id in range(server.threads)]
-        self._acceptor = Acceptor(inheritance, self._loops, random.Random())
+        self._acceptor = Acceptor(inheritance, self._loops, random.Random(), self._wake)
+        self._beat_seconds = beat_seconds(server.watchdog_seconds)
         self._poller = select.epoll()
         pairs = inheritance.pairs
         self._router = Router(
@@ -106,11 +104,12 @@ class _Worker:
         return 0
 
     def _sleep_seconds(self) -> float:
-        return WATCH_SECONDS if self._is_stopping or self._acceptor.is_retiring else BEAT_SECONDS
+        is_ending = self._is_stopping or self._acceptor.is_retiring
+        return min(WATCH_SECONDS, self._beat_seconds) if is_ending else self._beat_seconds
 
     def _is_over(self) -> bool:
         if self._acceptor.is_retiring and not self._is_stopping:
-            if not any(loop.load for loop in self._loops):
+            if not self._acceptor.load:
                 self._stop()
             return False
         return self._is_stopping and not any(thread.is_alive() for thread in self._threads)
