@@ -25,7 +25,7 @@ from prefork_chat.worker.clients import hang_up
 
 if TYPE_CHECKING:
     import random
-    from collections.abc import Iterator, Sequence
+    from collections.abc import Callable, Iterator, Sequence
 
     from prefork_chat.config import TcpConfig
     from prefork_chat.inheritance import Inheritance
@@ -51,8 +51,16 @@ _EXHAUSTED = frozenset({errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM}
 class Acceptor:
     """Accepts for worker `p_id` until closed or retired; `run` is the body of its thread."""
 
-    def __init__(self, inheritance: Inheritance, loops: Sequence[Loop], rng: random.Random) -> None:
+    def __init__(
+        self,
+        inheritance: Inheritance,
+        loops: Sequence[Loop],
+        rng: random.Random,
+        wake_worker: Callable[[], None],
+    ) -> None:
+        """`wake_worker` is called, in the acceptor's thread, when `is_retiring` turns true."""
         self._loops = loops
+        self._wake_worker = wake_worker
         self._semaphore = inheritance.accept_semaphore
         self._table = inheritance.table
         self._p_id = inheritance.p_id
@@ -69,6 +77,7 @@ class Acceptor:
         for fd in (*self._listeners, self._wake):
             self._poller.register(fd, select.POLLIN)
         self._accepted = 0
+        self._in_hand = 0
         self._is_closed = False
         self._is_paused = False
 
@@ -82,6 +91,11 @@ class Acceptor:
         """True once the worker has accepted all that it was to accept."""
         return self._row[table.STATE] == WorkerState.RETIRING
 
+    @property
+    def load(self) -> int:
+        """Clients of this worker, those that no loop has got yet included (any thread)."""
+        return self._in_hand + self._served()
+
     def run(self) -> None:
         """Accept, turn by turn, until closed, retired, or the daemon's semaphores are gone."""
         while not (self._is_closed or self.is_retiring):
@@ -94,6 +108,7 @@ class Acceptor:
                 return
             for client in clients:
                 self._give(client)
+                self._in_hand -= 1
             if self._is_paused:
                 self._wait(PAUSE_SECONDS)
             elif clients and self._is_ahead():
@@ -111,6 +126,7 @@ class Acceptor:
             if client is not None:
                 clients.append(client)
         self._accepted += len(clients)
+        self._in_hand = len(clients)
         return clients
 
     def _accept_from(self, listener: socket.socket) -> socket.socket | None:
@@ -129,7 +145,7 @@ class Acceptor:
     def _pause(self, error: OSError) -> None:
         if not self._is_paused:
             self._is_paused = True
-            self._log.warning(log.ACCEPT_PAUSED, reason=error.strerror, clients=self._load())
+            self._log.warning(log.ACCEPT_PAUSED, reason=error.strerror, clients=self.load)
 
     def _wait(self, seconds: float) -> None:
         poller = select.poll()
@@ -144,18 +160,18 @@ class Acceptor:
         loop = min(self._loops, key=lambda loop: loop.load)
         loop.welcome(client.detach())
 
-    def _load(self) -> int:
+    def _served(self) -> int:
         return sum(loop.load for loop in self._loops)
 
     def _is_full(self) -> bool:
         """Say whether all have their `max_clients`, give or take what others accept just now."""
-        return self._load() + sum(map(_clients_of, self._others())) >= self._max_clients
+        return self._served() + sum(map(_clients_of, self._others())) >= self._max_clients
 
     def _is_ahead(self) -> bool:
         """Say whether another worker that accepts has considerably fewer clients."""
         ready = (row for row in self._others() if row[table.STATE] == WorkerState.READY)
-        least = min(map(_clients_of, ready), default=self._load())
-        return self._load() > least + LEAD_CLIENTS
+        least = min(map(_clients_of, ready), default=self.load)
+        return self.load > least + LEAD_CLIENTS
 
     def _others(self) -> Iterator[memoryview[int]]:
         """Return the rows of the other workers."""
@@ -170,9 +186,10 @@ class Acceptor:
         if not self._retire_after or self._accepted < self._retire_after or self._is_closed:
             return
         is_relieved = any(row[table.STATE] == WorkerState.READY for row in self._others())
-        if is_relieved or not self._load():
+        if is_relieved or not self.load:
             self._row[table.STATE] = WorkerState.RETIRING
             os.eventfd_write(self._news, 1)
+            self._wake_worker()
             self._log.info(log.WORKER_RETIRING, accepted=self._accepted)
 
 

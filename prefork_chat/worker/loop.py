@@ -392,7 +392,8 @@ class Loop:
 
     def _greet_newcomers(self, now: float) -> None:
         while self._newcomers:
-            connection = self._clients.add(self._newcomers.popleft())
+            connection = self._clients.add(self._newcomers[0])
+            self._newcomers.popleft()  # only now: `load` must not miss it
             self._clients.say(connection, replies.greeting(__version__.encode()))
             self._departures.expect_login(connection, now)
             if self._is_stopping:

@@ -9,6 +9,7 @@ fails: a worker that has lost a part is worth less than its successor.
 
 from __future__ import annotations
 
+import contextlib
 import faulthandler
 import os
 import random
@@ -127,6 +128,11 @@ class _Worker:
             end.setblocking(False)
         signal.set_wakeup_fd(self._waker.fileno(), warn_on_full_buffer=False)
         signal.signal(signal.SIGTERM, self._note_stop)
+
+    def _wake(self) -> None:
+        """Make the main thread look around (any thread)."""
+        with contextlib.suppress(BlockingIOError):  # it has been told already
+            self._waker.send(b"\0")
 
     def _note_stop(self, _number: int, _frame: FrameType | None) -> None:
         self._is_told_to_stop = True
