@@ -97,15 +97,13 @@ class Acceptor:
         return self._in_hand + self._served()
 
     def run(self) -> None:
-        """Accept, turn by turn, until closed, retired, or the daemon's semaphores are gone."""
+        """Accept, turn by turn, until closed or retired.
+
+        Raises SemaphoreGone if somebody removed the accept semaphore under a daemon that lives: a
+        worker that fails is seen, one that accepts nobody any more is not.
+        """
         while not (self._is_closed or self.is_retiring):
-            try:
-                with self._semaphore:
-                    clients = self._accept_ready()
-                    self._row[table.ACCEPTED] = self._accepted
-                    self._retire_if_due()
-            except SemaphoreGone:
-                return
+            clients = self._take_turn()
             for client in clients:
                 self._give(client)
                 self._in_hand -= 1
@@ -113,6 +111,18 @@ class Acceptor:
                 self._wait(PAUSE_SECONDS)
             elif clients and self._is_ahead():
                 self._wait(YIELD_SECONDS)
+
+    def _take_turn(self) -> list[socket.socket]:
+        try:
+            with self._semaphore:
+                clients = self._accept_ready()
+                self._row[table.ACCEPTED] = self._accepted
+                self._retire_if_due()
+                return clients
+        except SemaphoreGone:
+            if self._is_closed:
+                return []
+            raise
 
     def _accept_ready(self) -> list[socket.socket]:
         """Wait for clients; accept one from every listener that has some: none starves another."""

@@ -1,0 +1,71 @@
+"""A worker that lives but does nothing any more: the watchdog's business, with the real worker."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import pytest
+
+from prefork_chat import log
+from tests.harness.ipc import PURPOSES
+
+if TYPE_CHECKING:
+    from tests.harness.daemon import StartDaemon
+
+ANYTHING = ""
+
+
+def test_a_worker_whose_loops_hang_dumps_its_stacks_and_is_replaced(
+    start_daemon: StartDaemon,
+) -> None:
+    """A JOIN takes the registry's write semaphore, which somebody here never gives back."""
+    daemon = start_daemon(watchdog_seconds=0.5)
+    daemon.log.expect(log.WORKER_STUCK, log.WORKER_EXITED, log.WORKER_THROTTLED, log.WORKER_KILLED)
+    daemon.log.expect_text(ANYTHING)
+    alice, bob = daemon.join("alice", 1), daemon.join("bob", 1)
+    victim = daemon.connect(0)
+    with daemon.semaphores.held("write"):
+        victim.send("JOIN victim")
+        daemon.log.wait_for(log.WORKER_STUCK, p_id=0, signal="SIGABRT")
+        daemon.log.wait_for_text("Fatal Python error: Aborted")
+        daemon.log.wait_for_text(r'registry/ipc\.py", line \d+ in acquire')
+        victim.expect_cut()
+        alice.say("bob", "all well at the other worker")
+        bob.expect("CHAT alice all well at the other worker")
+    ended = daemon.log.wait_for(log.WORKER_EXITED, p_id=0, generation=1)
+    assert ended["how"] == "SIGABRT"
+    daemon.join("victim", 0)
+    alice.say("victim", "welcome back")
+
+
+def test_healthy_workers_are_left_alone_by_the_shortest_watchdog(
+    start_daemon: StartDaemon,
+) -> None:
+    """Idle ones sleep; they must wake up often enough to say that they live."""
+    daemon = start_daemon(watchdog_seconds=0.5, limits_lines_per_second=1, limits_burst_lines=1)
+    alice = daemon.join("alice")
+    alice.send("PING 1", "PING 2", "PING 3")  # read at once, and paid for with two idle seconds
+    alice.expect("OK PING 1", "OK PING 2", "OK PING 3")
+    alice.ask("PING later", "OK PING later")
+    assert not daemon.log.events(log.WORKER_STUCK)
+
+
+@pytest.mark.parametrize("purpose", PURPOSES)
+def test_a_daemon_whose_semaphore_was_removed_says_so_and_ends(
+    start_daemon: StartDaemon, purpose: str
+) -> None:
+    """logind does that to people who log out (RemoveIPC=): better no server than a deaf one."""
+    daemon = start_daemon(
+        respawn_backoff_min_seconds=0.01, respawn_backoff_max_seconds=0.01, respawn_max_crashes=3
+    )
+    daemon.log.expect(
+        log.WORKER_FAILED, log.WORKER_EXITED, log.WORKER_THROTTLED, log.SUPERVISOR_DEGRADED
+    )
+    daemon.log.expect_text("semaphore 0x[0-9a-f]+ is gone")
+    client, other = daemon.join("alice"), daemon.connect()
+    daemon.semaphores.open(purpose).remove()
+    other.send("JOIN bob")  # needs the one; whoever accepts needs the other
+    other.close()
+    client.expect_cut()
+    assert daemon.wait() == 1
+    assert "is gone" in str(daemon.log)
