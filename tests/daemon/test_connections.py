@@ -1,0 +1,52 @@
+"""Many clients that come and go: spread over the workers, and nothing remains of them."""
+
+from __future__ import annotations
+
+from collections import Counter
+from typing import TYPE_CHECKING
+
+import pytest
+
+from tests.harness.client import LineClient
+from tests.harness.processes import fd_count, status
+from tests.harness.waiting import until
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from tests.harness.daemon import StartDaemon
+
+
+def test_workers_take_turns_at_accepting(start_daemon: StartDaemon) -> None:
+    daemon = start_daemon(workers=4)
+    one_by_one = Counter(daemon.worker_of(daemon.connect()) for _ in range(80))
+    assert min(one_by_one[p_id] for p_id in range(4)) >= 10, one_by_one
+    burst = [LineClient.connect(daemon.addresses[0]) for _ in range(120)]
+    for client in burst:
+        client.expect_greeting()
+    total = one_by_one + Counter(map(daemon.worker_of, burst))
+    for client in burst:
+        client.close()
+    assert min(total[p_id] for p_id in range(4)) >= 30, total
+
+
+@pytest.mark.parametrize("family", ["tcp", "unix"])
+def test_clients_that_have_gone_leave_nothing_in_the_workers(
+    start_daemon: StartDaemon, tmp_path: Path, family: str
+) -> None:
+    daemon = start_daemon(listen=["127.0.0.1:0", f"unix:{tmp_path / 'chat.sock'}"])
+    address = daemon.addresses[family == "unix"]
+    pids = [daemon.pid, *daemon.worker_pids()]
+    before = [(fd_count(pid), status(pid).threads) for pid in pids]
+    for n in range(100):
+        endings = (LineClient.leave, LineClient.close, LineClient.half_close, LineClient.reset)
+        for k, end in enumerate(endings):
+            client = daemon.connect(address=address)
+            client.join(f"p{n}-{k}")
+            end(client)
+            client.close()
+    until(lambda: daemon.stat()["names"] == 0, "the last one to be gone")
+    until(
+        lambda: [(fd_count(pid), status(pid).threads) for pid in pids] == before,
+        "as many descriptors and threads as at the start",
+    )
