@@ -31,7 +31,7 @@ def test_workers_are_replaced_at_different_times_and_all_the_while_clients_are_s
         respawn_quick_death_seconds=0.001,
     )
     longest, served = 0.0, 0
-    while len(daemon.log.events(log.WORKER_RETIRING)) < 4 * workers:
+    while len(daemon.log.events(log.WORKER_RETIRING)) < 6 * workers:
         assert served < MOST_SERVED, "they do not retire"
         start = time.monotonic()
         alice, bob = daemon.join(f"alice{served}"), daemon.join(f"bob{served}")
@@ -44,11 +44,10 @@ def test_workers_are_replaced_at_different_times_and_all_the_while_clients_are_s
         longest = max(longest, time.monotonic() - start)
         served += 1
     assert longest < GAP_SECONDS
-    # Each alone draws when it goes; and the last one that accepts waits for another to be back.
+    # Each draws when it goes, around the limit; the last that accepts waits for another to be back.
     accepted = [event["accepted"] for event in daemon.log.events(log.WORKER_RETIRING)]
-    assert min(accepted) >= limit * (1 - jitter)
-    assert max(accepted) - min(accepted) >= limit * jitter / 2
-    assert len(set(accepted[:workers])) > 1
+    assert limit * (1 - jitter) <= min(accepted) < limit < max(accepted)
+    assert len({count for count in accepted if count < limit}) > 1
     assert not daemon.log.events(log.WORKER_THROTTLED)
 
 

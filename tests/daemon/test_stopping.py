@@ -69,7 +69,7 @@ def test_a_second_signal_ends_it_at_once(start_daemon: StartDaemon) -> None:
     daemon = start_daemon(stop_seconds=60, watchdog_seconds=60)
     daemon.log.expect(log.WORKER_KILLED)
     people = [daemon.connect(worker) for worker in (0, 1)]
-    with daemon.semaphores.held("write"):  # so that no worker can end in order
+    with daemon.objects.held("write"):  # so that no worker can end in order
         for n, person in enumerate(people):
             person.send(f"JOIN p{n}")
         daemon.signal(signal.SIGINT)
@@ -144,7 +144,7 @@ def test_workers_notice_within_a_second_that_the_supervisor_was_killed(
     daemon.log.wait_for_end()
     assert time.monotonic() - start < 1.0
     alice.expect_cut()
-    assert len(daemon.semaphores.left()) == 2, "nobody could have removed them"
+    assert len(daemon.objects.existing()) == 2, "nobody could have removed them"
     # The next daemon of that directory removes what it left, and leaves nothing itself.
     successor = start_daemon(runtime_dir=str(daemon.directory))
     assert len(successor.log.events(log.LEFTOVER_REMOVED)) == 2

@@ -24,7 +24,7 @@ def test_a_worker_whose_loops_hang_dumps_its_stacks_and_is_replaced(
     daemon.log.expect_text(ANYTHING)
     alice, bob = daemon.join("alice", 1), daemon.join("bob", 1)
     victim = daemon.connect(0)
-    with daemon.semaphores.held("write"):
+    with daemon.objects.held("write"):
         victim.send("JOIN victim")
         daemon.log.wait_for(log.WORKER_STUCK, p_id=0, signal="SIGABRT")
         daemon.log.wait_for_text("Fatal Python error: Aborted")
@@ -63,7 +63,7 @@ def test_a_daemon_whose_semaphore_was_removed_says_so_and_ends(
     )
     daemon.log.expect_text("semaphore 0x[0-9a-f]+ is gone")
     client, other = daemon.join("alice"), daemon.connect()
-    daemon.semaphores.open(purpose).remove()
+    daemon.objects.semaphore(purpose).remove()
     other.send("JOIN bob")  # needs the one; whoever accepts needs the other
     other.close()
     client.expect_cut()

@@ -29,11 +29,6 @@ def test_two_people_talk_and_leave(daemon: Daemon, places: tuple[int, int]) -> N
     bob.leave()
 
 
-def test_the_harness_puts_clients_where_it_is_told(daemon: Daemon) -> None:
-    for worker in (0, 1, 0, 1):
-        assert daemon.worker_of(daemon.connect(worker)) == worker
-
-
 def test_a_message_to_oneself_arrives(daemon: Daemon) -> None:
     alice = daemon.join("alice")
     alice.send("CHAT alice note to self")

@@ -171,6 +171,13 @@ class LineClient:
         self.expect_end()
         self.close()
 
+    def stat(self) -> dict[str, int]:
+        """Ask the daemon how it is doing."""
+        self.send("STAT")
+        lines = self.read_until(r"OK STAT n=\d+")[:-1]
+        figures = (line.removeprefix("DATA STAT ").partition("=") for line in lines)
+        return {name: int(value) for name, _, value in figures}
+
     # Hanging up
 
     def half_close(self) -> None:

@@ -22,7 +22,7 @@ from prefork_chat.config import Address, parse_address
 from tests.harness import processes
 from tests.harness.client import LineClient
 from tests.harness.events import EventLog
-from tests.harness.ipc import DaemonSemaphores, all_objects, is_in_use
+from tests.harness.ipc import DaemonObjects, posix_names, used_by
 from tests.harness.sockets import serving_pid
 from tests.harness.waiting import PATIENCE_SECONDS, until
 
@@ -37,7 +37,7 @@ _KILLED: Final = (log.WORKER_EXITED, log.WORKER_THROTTLED)
 class Daemon:
     """One run of the daemon.
 
-    `log` is what it logs; `directory` its runtime directory; `semaphores` those that it has.
+    `log` is what it logs; `directory` its runtime directory; `objects` the IPC objects that it has.
     """
 
     def __init__(self, directory: Path, **options: object) -> None:
@@ -52,7 +52,9 @@ class Daemon:
             "runtime_dir": directory / "run",
         } | options
         self.directory: Final = Path(str(options["runtime_dir"]))
-        self._objects_before: Final = all_objects()
+        self.directory.mkdir(mode=0o700, exist_ok=True)
+        self.objects: Final = DaemonObjects(self.directory)
+        self._strange_objects: Final = self.objects.existing() | posix_names()
         self._clients: Final = ExitStack()
         self._process: Final = subprocess.Popen(
             [
@@ -69,7 +71,6 @@ class Daemon:
         copy = (directory / "daemon.log").open("ab")
         self.pid: Final = self._process.pid
         self.log: Final = EventLog(self._process.stderr, copy)
-        self.semaphores: Final = DaemonSemaphores(self.directory)
         self._is_finished = False
 
     @classmethod
@@ -117,13 +118,13 @@ class Daemon:
         """Hang up on behalf of all clients, and wait until the daemon has let them go."""
         self._clients.close()
         with self.connect() as last:
-            until(lambda: _stat(last)["clients"] == 1, "the daemon to let its clients go")
+            until(lambda: last.stat()["clients"] == 1, "the daemon to let its clients go")
 
     def stat(self) -> dict[str, int]:
-        """Ask the daemon how it is doing."""
+        """Ask the daemon, over a connection of its own, how it is doing."""
         with LineClient.connect(self.addresses[0]) as client:
             client.expect_greeting()
-            return _stat(client)
+            return client.stat()
 
     # Workers
 
@@ -159,7 +160,7 @@ class Daemon:
 
     def accept_holder(self) -> int:
         """Return the pid that holds the accept semaphore; waits, but for a hand-over, for none."""
-        return until(self.semaphores.open("accept").holder_pid, "somebody to accept")
+        return until(self.objects.semaphore("accept").holder_pid, "somebody to accept")
 
     def stop_accept_holder(self) -> int:
         """SIGSTOP whoever holds the accept semaphore, while he holds it; return his pid."""
@@ -181,14 +182,14 @@ class Daemon:
     def _try_to_stop_accept_holder(self) -> int:
         pid = self.accept_holder()
         processes.stop_process(pid)
-        if self.semaphores.open("accept").holder_pid() == pid:
+        if self.objects.semaphore("accept").holder_pid() == pid:
             return pid
         processes.continue_process(pid)
         return 0
 
     def _try_to_stop_waiter(self, pid: int) -> bool:
         processes.stop_process(pid)
-        if self.semaphores.open("accept").holder_pid() != pid:
+        if self.objects.semaphore("accept").holder_pid() != pid:
             return True
         processes.continue_process(pid)
         # A connection for him to accept, so that it is somebody else's turn.
@@ -223,7 +224,7 @@ class Daemon:
             if self._process.poll() is None:
                 code = self.stop()
                 assert code == 0, f"exit code {code} after SIGTERM:\n{self.log}"
-            self.log.wait_for_end()
+            self.log.wait_for_end(PATIENCE_SECONDS)
             self._check_nothing_is_left()
         finally:
             self.abandon()
@@ -236,19 +237,21 @@ class Daemon:
             # The group is there, so its number still means our daemon.
             os.killpg(self.pid, signal.SIGKILL)
         self._process.wait(PATIENCE_SECONDS)
+        self.objects.remove_semaphores()
         self.log.close()
 
     def _check_nothing_is_left(self) -> None:
         survivors = processes.living_group(self.pid)
         assert not survivors, f"processes {survivors} are left:\n{self.log}"
-        assert not self.semaphores.left(), f"{self.semaphores.left()} left:\n{self.log}"
-        until(lambda: not self._new_objects(), "IPC objects to go")
+        left = self.objects.existing() - self._strange_objects | used_by(self._all_pids())
+        assert not left, f"{left} left:\n{self.log}"
+        # Other daemons make shared memory, too, and unlink it at once.
+        until(lambda: posix_names() <= self._strange_objects, "POSIX objects to go")
         complaints = self.log.complaints()
         assert not complaints, "in the log:\n" + "\n".join(complaints)
 
-    def _new_objects(self) -> set[str]:
-        """Name the IPC objects that have come since the start and are not other programs'."""
-        return {name for name in all_objects() - self._objects_before if not is_in_use(name)}
+    def _all_pids(self) -> set[int]:
+        return {self.pid, *(event["pid"] for event in self.log.events(log.WORKER_SPAWNED))}
 
 
 StartDaemon: TypeAlias = Callable[..., Daemon]
@@ -264,10 +267,3 @@ def _flag(flag: str, value: object) -> list[str]:
             return [word for each in value for word in (f"--{name}", str(each))]
         case _:
             return [f"--{name}", str(value)]
-
-
-def _stat(client: LineClient) -> dict[str, int]:
-    client.send("STAT")
-    lines = client.read_until(r"OK STAT n=\d+")[:-1]
-    figures = (line.removeprefix("DATA STAT ").partition("=") for line in lines)
-    return {name: int(value) for name, _, value in figures}

@@ -1,7 +1,9 @@
-"""IPC objects: what is there before a daemon and after it, and who holds its semaphores.
+"""IPC objects: which ones a daemon has, or has left, and who holds its semaphores.
 
-The semaphores of a daemon have keys that only its runtime directory tells; `DaemonSemaphores` asks
-the supervisor's own `Ledger` for them. Reading never takes a semaphore.
+Other daemons may run on the same machine, so objects are told apart by their maker: `DaemonObjects`
+finds those whose keys and names are derived from the runtime directory (the supervisor's own
+`Ledger` says how), `used_by` all System V objects that certain processes made or used last. POSIX
+objects have no such mark: `posix_names` lists all. Nothing here takes a semaphore, but `held`.
 """
 
 from __future__ import annotations
@@ -14,76 +16,56 @@ from typing import TYPE_CHECKING, Final
 from prefork_chat.registry.ipc import Semaphore, SemaphoreGone
 from prefork_chat.supervisor.ledger import Ledger
 from prefork_chat.supervisor.runtime import RuntimeDirectory
-from tests.harness.processes import is_alive
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
-
-_SYSV: Final = ("sem", "shm", "msg")
-_POSIX: Final = ("/dev/shm", "/dev/mqueue")
-_ATTEMPTS: Final = 16
-"""As many keys as the ledger tries for one purpose."""
+    from collections.abc import Collection, Iterator
 
 PURPOSES: Final = ("accept", "write")
+"""What a daemon has semaphores for."""
+
+_ATTEMPTS: Final = range(16)
+"""As many keys as the ledger tries for one purpose."""
+
+_PID_COLUMNS: Final = {"shm": ("cpid", "lpid"), "msg": ("lspid", "lrpid")}
+_POSIX: Final = ("/dev/shm", "/dev/mqueue")
 
 
-def all_objects() -> set[str]:
-    """Name every System V semaphore, shared memory and queue, and every POSIX one, there is."""
-    found: set[str] = set()
-    for kind in _SYSV:
-        try:
-            lines = Path(f"/proc/sysvipc/{kind}").read_text(encoding="ascii").splitlines()[1:]
-        except FileNotFoundError:
-            continue  # a kernel without it
-        found.update(f"{kind} {line.split()[0]} {line.split()[1]}" for line in lines)
-    for directory in _POSIX:
-        if os.path.isdir(directory):
-            found.update(f"{directory}/{name}" for name in os.listdir(directory))
-    return found
-
-
-def is_in_use(name: str) -> bool:
-    """Say whether an object of `all_objects` is a semaphore that a living process used last."""
-    kind, _, rest = name.partition(" ")
-    if kind != "sem":
-        return False
-    try:
-        return is_alive(Semaphore(int(rest.split()[0])).last_pid)
-    except SemaphoreGone:
-        return False
-
-
-class DaemonSemaphores:
-    """The semaphores of the daemon in one runtime directory, by purpose: "accept", "write"."""
+class DaemonObjects:
+    """The semaphores and the shared memory of the daemon in one runtime directory."""
 
     def __init__(self, directory: Path) -> None:
-        self._directory: Final = directory
+        """`directory` exists; the daemon need not."""
+        fd = os.open(directory, os.O_RDONLY | os.O_DIRECTORY)
+        try:
+            ledger = Ledger(RuntimeDirectory(directory, fd, -1))
+            self._keys = {
+                purpose: [ledger.semaphore_key(purpose, attempt) for attempt in _ATTEMPTS]
+                for purpose in PURPOSES
+            }
+            self._names = [ledger.memory_name("registry", attempt) for attempt in _ATTEMPTS]
+        finally:
+            os.close(fd)
 
-    def open(self, purpose: str) -> Semaphore:
-        """Open the semaphore for `purpose` of the daemon that runs now."""
-        for key in self._keys(purpose):
-            try:
-                return Semaphore(key)
-            except SemaphoreGone:
-                continue
-        raise AssertionError(f"the daemon has no {purpose} semaphore")
-
-    def left(self) -> list[str]:
-        """Name those that exist, for a daemon that has ended."""
-        found = []
-        for purpose in PURPOSES:
-            for key in self._keys(purpose):
-                try:
-                    Semaphore(key)
-                except SemaphoreGone:
-                    continue
-                found.append(f"the {purpose} semaphore {key:#x}")
+    def existing(self) -> set[str]:
+        """Name those that exist now."""
+        found = {f"/dev/shm{name}" for name in self._names if os.path.exists(f"/dev/shm{name}")}
+        for purpose, semaphore in self._semaphores():
+            found.add(f"the {purpose} semaphore {semaphore.key:#x}")
         return found
+
+    def remove_semaphores(self) -> None:
+        """Remove the semaphores of a daemon that was killed."""
+        for _, semaphore in self._semaphores():
+            semaphore.remove()
+
+    def semaphore(self, purpose: str) -> Semaphore:
+        """Return the semaphore for one of `PURPOSES` of the daemon that runs now."""
+        return next(semaphore for found, semaphore in self._semaphores() if found == purpose)
 
     @contextmanager
     def held(self, purpose: str) -> Iterator[None]:
-        """Hold one while the block runs, as a process that never gives it back would."""
-        semaphore = self.open(purpose)
+        """Hold a semaphore while the block runs, as somebody would who never gives it back."""
+        semaphore = self.semaphore(purpose)
         semaphore.acquire()
         try:
             yield
@@ -93,10 +75,41 @@ class DaemonSemaphores:
             except SemaphoreGone:
                 pass  # the daemon has ended meanwhile
 
-    def _keys(self, purpose: str) -> list[int]:
-        fd = os.open(self._directory, os.O_RDONLY | os.O_DIRECTORY)
+    def _semaphores(self) -> Iterator[tuple[str, Semaphore]]:
+        for purpose, keys in self._keys.items():
+            for key in keys:
+                try:
+                    yield purpose, Semaphore(key)
+                except SemaphoreGone:
+                    continue
+
+
+def used_by(pids: Collection[int]) -> set[str]:
+    """Name all System V semaphores, memories and queues that one of `pids` made or used last."""
+    found = {f"shm {row['shmid']}" for row in _rows("shm") if _is_used_by(pids, "shm", row)}
+    found |= {f"msg {row['msqid']}" for row in _rows("msg") if _is_used_by(pids, "msg", row)}
+    for row in _rows("sem"):
         try:
-            ledger = Ledger(RuntimeDirectory(self._directory, fd, -1))
-            return [ledger.semaphore_key(purpose, attempt) for attempt in range(_ATTEMPTS)]
-        finally:
-            os.close(fd)
+            if Semaphore(int(row["key"])).last_pid in pids:
+                found.add(f"sem {row['semid']}")
+        except SemaphoreGone:
+            continue
+    return found
+
+
+def posix_names() -> set[str]:
+    """Name all POSIX shared memories, semaphores and queues that there are, whoever's they be."""
+    present = [directory for directory in _POSIX if os.path.isdir(directory)]
+    return {f"{directory}/{name}" for directory in present for name in os.listdir(directory)}
+
+
+def _is_used_by(pids: Collection[int], kind: str, row: dict[str, str]) -> bool:
+    return any(int(row[column]) in pids for column in _PID_COLUMNS[kind])
+
+
+def _rows(kind: str) -> list[dict[str, str]]:
+    try:
+        head, *lines = Path(f"/proc/sysvipc/{kind}").read_text(encoding="ascii").splitlines()
+    except FileNotFoundError:
+        return []  # a kernel without it
+    return [dict(zip(head.split(), line.split(), strict=True)) for line in lines]
