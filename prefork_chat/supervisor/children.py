@@ -120,6 +120,22 @@ class Children:
         """Return when the next is to be forked; None if nobody waits."""
         return min((child.due_ns for child in self._waiting()), default=None)
 
+    def settle(self, now_ns: int) -> None:
+        """Forget the crashes of those whose worker serves and has outlived a quick death."""
+        for child in self._unsettled():
+            if self._settles_ns(child) <= now_ns:
+                child.crashes = 0
+
+    def next_settle_ns(self) -> int | None:
+        """Return when `settle` has something to do; None if nobody has crashed of late."""
+        return min((self._settles_ns(child) for child in self._unsettled()), default=None)
+
+    def _unsettled(self) -> list[Child]:
+        return [child for child in self._children if child.crashes and child.phase is Phase.READY]
+
+    def _settles_ns(self, child: Child) -> int:
+        return child.forked_ns + int(self._policy.quick_death_seconds * NANOSECONDS)
+
     def exhausted(self) -> Child | None:
         """Return a child that has crashed `max_crashes` times in a row, if there is one."""
         for child in self._children:

@@ -73,7 +73,11 @@ class Workforce:
 
     def next_deadline_ns(self) -> int | None:
         """Return when `fork_due` or `watch` has something to do, if nothing happens before."""
-        deadlines = (self.children.next_due_ns(), self._watchdog.next_check_ns(self._pulses()))
+        deadlines = (
+            self.children.next_due_ns(),
+            self.children.next_settle_ns(),
+            self._watchdog.next_check_ns(self._pulses()),
+        )
         return min((deadline for deadline in deadlines if deadline is not None), default=None)
 
     def reap(self) -> None:
@@ -99,7 +103,8 @@ class Workforce:
             self._read_state(child)
 
     def fork_due(self) -> None:
-        """Fork every worker whose time has come."""
+        """Fork every worker whose time has come; forget the crashes of those who live on."""
+        self.children.settle(time.monotonic_ns())
         for child in self.children.due(time.monotonic_ns()):
             self._fork(child.p_id)
 

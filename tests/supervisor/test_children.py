@@ -133,6 +133,23 @@ def test_a_life_that_is_long_enough_starts_the_count_anew() -> None:
     assert life.end(life.fork(), EXIT_3, after=0.1).crashes == 1
 
 
+def test_crashes_are_forgotten_when_a_successor_lives_on() -> None:
+    life = Life()
+    life.end(life.fork(), EXIT_3, after=0.1)
+    life.fork()
+    life.children.settle(life.now + seconds(5))
+    (child, _) = life.children
+    assert child.crashes == 1, "it has not said that it is ready"
+    assert life.children.next_settle_ns() is None
+    life.children.became_ready(0)
+    assert life.children.next_settle_ns() == life.now + seconds(1)
+    life.children.settle(life.now + seconds(0.9))
+    assert child.crashes == 1
+    life.children.settle(life.now + seconds(1))
+    assert child.crashes == 0
+    assert life.children.next_settle_ns() is None
+
+
 def test_the_tenth_crash_in_a_row_exhausts_the_table() -> None:
     life = Life()
     for crash in range(1, 11):

@@ -174,6 +174,25 @@ def test_crashing_workers_show_as_degraded(
     assert daemon.wait() == 1
 
 
+def test_the_status_is_good_again_when_a_successor_lives_on(
+    start_daemon: StartDaemon, systemd: socket.socket
+) -> None:
+    daemon = start_daemon(
+        "greet",
+        environ={"NOTIFY_SOCKET": systemd.getsockname()},
+        server={"workers": 1},
+        respawn={"quick_death_seconds": 0.5, "backoff_min_seconds": 0.05},
+    )
+    daemon.wait_for("supervisor.ready")
+    os.kill(daemon.worker_pids()[0], signal.SIGKILL)
+    while not hear(systemd).get("STATUS", "").startswith("degraded: worker 0 crashed 1x"):
+        pass
+    while not hear(systemd).get("STATUS", "").startswith("1 of 1 workers ready"):
+        pass
+    daemon.send(signal.SIGTERM)
+    assert daemon.wait() == 0
+
+
 def test_passed_sockets_are_served_in_place_of_the_configured_ones(
     start_daemon: StartDaemon, tmp_path: Path
 ) -> None:
