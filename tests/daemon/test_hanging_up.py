@@ -28,13 +28,15 @@ HANG_UPS: dict[str, Callable[[LineClient], None]] = {
     "leav": LineClient.leave,
 }
 
-# A client that joins, says so, and then does nothing at all.
+# A client that joins, says so, and then does nothing at all. It acknowledges at once what it got:
+# as long as some of it is not acknowledged the kernel sends that again, in place of keepalives.
 JOIN_AND_HANG = """
 import signal, socket, sys
 stream = socket.create_connection((sys.argv[1], int(sys.argv[2])), 10)
 stream.sendall(b"JOIN alice\\n")
 lines = stream.makefile("r")
 assert lines.readline().startswith("OK HELO") and lines.readline() == "OK JOIN alice\\n"
+stream.setsockopt(socket.IPPROTO_TCP, socket.TCP_QUICKACK, 1)
 print("joined", flush=True)
 signal.pause()
 """

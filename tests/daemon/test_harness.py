@@ -32,7 +32,7 @@ def test_a_process_that_is_left_is_noticed_and_killed(
     worker = daemon.worker_pid(0)
     os.kill(worker, signal.SIGSTOP)  # so that it does not notice the end of its supervisor
     daemon.signal(signal.SIGKILL)
-    daemon.wait()
+    until(lambda: not is_alive(daemon.pid), "the supervisor to end")
     monkeypatch.setattr("tests.harness.daemon.PATIENCE_SECONDS", 0.2)
     with pytest.raises(AssertionError, match="the end of the log"):
         daemon.finish()

@@ -203,8 +203,13 @@ class Daemon:
         os.kill(self.pid, number)
 
     def wait(self, seconds: float = PATIENCE_SECONDS) -> int:
-        """Wait until the supervisor has ended; return its exit code, negative for a signal."""
-        return self._process.wait(seconds)
+        """Wait until the supervisor has ended and nobody writes to the log any more.
+
+        Returns its exit code, negative for a signal.
+        """
+        code = self._process.wait(seconds)
+        self.log.wait_for_end(seconds)
+        return code
 
     def stop(self) -> int:
         """Stop it in order with SIGTERM; return its exit code."""
