@@ -22,7 +22,7 @@ from prefork_chat.config import Address, parse_address
 from tests.harness import processes
 from tests.harness.client import LineClient
 from tests.harness.events import EventLog
-from tests.harness.ipc import DaemonObjects, posix_names, used_by
+from tests.harness.ipc import DaemonObjects, posix_names, sysv_names, used_by
 from tests.harness.sockets import serving_pid
 from tests.harness.waiting import PATIENCE_SECONDS, until
 
@@ -54,7 +54,7 @@ class Daemon:
         self.directory: Final = Path(str(options["runtime_dir"]))
         self.directory.mkdir(mode=0o700, exist_ok=True)
         self.objects: Final = DaemonObjects(self.directory)
-        self._strange_objects: Final = self.objects.existing() | posix_names()
+        self._strange_objects: Final = self.objects.existing() | sysv_names() | posix_names()
         self._clients: Final = ExitStack()
         self._process: Final = subprocess.Popen(
             [
@@ -248,7 +248,7 @@ class Daemon:
     def _check_nothing_is_left(self) -> None:
         survivors = processes.living_group(self.pid)
         assert not survivors, f"processes {survivors} are left:\n{self.log}"
-        left = self.objects.existing() - self._strange_objects | used_by(self._all_pids())
+        left = (self.objects.existing() | used_by(self._all_pids())) - self._strange_objects
         assert not left, f"{left} left:\n{self.log}"
         # Other daemons make shared memory, too, and unlink it at once.
         until(lambda: posix_names() <= self._strange_objects, "POSIX objects to go")

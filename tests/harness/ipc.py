@@ -2,8 +2,9 @@
 
 Other daemons may run on the same machine, so objects are told apart by their maker: `DaemonObjects`
 finds those whose keys and names are derived from the runtime directory (the supervisor's own
-`Ledger` says how), `used_by` all System V objects that certain processes made or used last. POSIX
-objects have no such mark: `posix_names` lists all. Nothing here takes a semaphore, but `held`.
+`Ledger` says how), `used_by` all System V objects that certain processes made or used last (pids
+come again: what was there before they lived is not theirs). POSIX objects have no such mark.
+Nothing here takes a semaphore, but `held`.
 """
 
 from __future__ import annotations
@@ -26,6 +27,7 @@ PURPOSES: Final = ("accept", "write")
 _ATTEMPTS: Final = range(16)
 """As many keys as the ledger tries for one purpose."""
 
+_ID_COLUMNS: Final = {"sem": "semid", "shm": "shmid", "msg": "msqid"}
 _PID_COLUMNS: Final = {"shm": ("cpid", "lpid"), "msg": ("lspid", "lrpid")}
 _POSIX: Final = ("/dev/shm", "/dev/mqueue")
 
@@ -84,10 +86,19 @@ class DaemonObjects:
                     continue
 
 
+def sysv_names() -> set[str]:
+    """Name all System V semaphores, memories and queues that there are, whoever's they be."""
+    return {f"{kind} {row[column]}" for kind, column in _ID_COLUMNS.items() for row in _rows(kind)}
+
+
 def used_by(pids: Collection[int]) -> set[str]:
-    """Name all System V semaphores, memories and queues that one of `pids` made or used last."""
-    found = {f"shm {row['shmid']}" for row in _rows("shm") if _is_used_by(pids, "shm", row)}
-    found |= {f"msg {row['msqid']}" for row in _rows("msg") if _is_used_by(pids, "msg", row)}
+    """Name those of `sysv_names` that a process which has, or had, one of `pids` used last."""
+    found = {
+        f"{kind} {row[_ID_COLUMNS[kind]]}"
+        for kind, columns in _PID_COLUMNS.items()
+        for row in _rows(kind)
+        if any(int(row[column]) in pids for column in columns)
+    }
     for row in _rows("sem"):
         try:
             if Semaphore(int(row["key"])).last_pid in pids:
@@ -101,10 +112,6 @@ def posix_names() -> set[str]:
     """Name all POSIX shared memories, semaphores and queues that there are, whoever's they be."""
     present = [directory for directory in _POSIX if os.path.isdir(directory)]
     return {f"{directory}/{name}" for directory in present for name in os.listdir(directory)}
-
-
-def _is_used_by(pids: Collection[int], kind: str, row: dict[str, str]) -> bool:
-    return any(int(row[column]) in pids for column in _PID_COLUMNS[kind])
 
 
 def _rows(kind: str) -> list[dict[str, str]]:

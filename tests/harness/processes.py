@@ -90,8 +90,11 @@ def stop_process(pid: int) -> None:
 
 
 def continue_process(pid: int) -> None:
-    """SIGCONT `pid`."""
-    os.kill(pid, signal.SIGCONT)
+    """SIGCONT `pid`, if it is still there."""
+    try:
+        os.kill(pid, signal.SIGCONT)
+    except ProcessLookupError:
+        pass  # killed while it was stopped
 
 
 @contextmanager
