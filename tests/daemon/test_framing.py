@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 # The start of a real TLS 1.3 ClientHello: record header, handshake header, version, random.
 CLIENT_HELLO = bytes.fromhex("1603010200010001fc0303") + bytes(range(256)) * 2
 HTTP_REQUEST = b"GET / HTTP/1.1\r\nHost: chat.example\r\nUser-Agent: curl/8.5.0\r\n\r\n"
-WATCHED_SECONDS = 1.0
+WATCHED_SECONDS = 0.5
 
 
 def test_lines_may_end_in_crlf_and_come_byte_by_byte(daemon: Daemon) -> None:

@@ -83,7 +83,7 @@ def test_a_second_signal_ends_it_at_once(start_daemon: StartDaemon) -> None:
 
 
 def test_a_client_that_does_not_read_cannot_hold_up_the_end(start_daemon: StartDaemon) -> None:
-    stop_seconds = 1.0
+    stop_seconds = 2.0
     daemon = start_daemon(stop_seconds=stop_seconds)
     alice = daemon.join("alice", 0)
     daemon.join("bob", 1, receive_bytes=2048)
