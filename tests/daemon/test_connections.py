@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections import Counter
 from typing import TYPE_CHECKING
 
@@ -28,6 +29,16 @@ def test_workers_take_turns_at_accepting(start_daemon: StartDaemon) -> None:
     for client in burst:
         client.close()
     assert min(total[p_id] for p_id in range(4)) >= 30, total
+
+
+def test_workers_may_be_bound_to_one_cpu_each(start_daemon: StartDaemon) -> None:
+    cpus = os.sched_getaffinity(0)
+    daemon = start_daemon(workers=2, pin_cpu=True)
+    daemon.join("alice", 0)
+    pinned = [os.sched_getaffinity(pid) for pid in daemon.worker_pids()]
+    assert all(len(one) == 1 and one <= cpus for one in pinned)
+    assert len(cpus) == 1 or pinned[0] != pinned[1]
+    assert os.sched_getaffinity(daemon.pid) == cpus
 
 
 @pytest.mark.parametrize("family", ["tcp", "unix"])

@@ -105,6 +105,28 @@ def test_a_quiet_client_that_leaves_gets_the_errors_of_its_last_messages(daemon:
     alice.expect_end()
 
 
+def test_a_quiet_client_that_leaves_waits_only_a_moment_for_errors(daemon: Daemon) -> None:
+    alice, bob = daemon.join("alice", 0), daemon.join("bob", 1)
+    alice.ask("HELO quiet", "OK HELO quiet")
+    alice.send("CHAT bob hi", "LEAV")
+    bob.expect("CHAT alice hi")
+    alice.expect("OK LEAV")
+    alice.expect_end(seconds=2.0)
+
+
+def test_a_message_to_a_neighbour_who_hangs_up_meanwhile_is_answered(
+    start_daemon: StartDaemon,
+) -> None:
+    """Both happen in one turn of the loop that both are at."""
+    daemon = start_daemon(threads=1)
+    alice, bob = daemon.join("alice", 0), daemon.join("bob", 0)
+    with daemon.stopped_worker(0):
+        alice.send("CHAT bob are you there?")
+        bob.reset()
+    alice.expect_error("CHAT", "NOUSER", "bob")
+    alice.expect_nothing()
+
+
 def test_a_peer_that_never_says_a_line_or_trickles_one_is_closed(start_daemon: StartDaemon) -> None:
     login_seconds = 0.6
     daemon = start_daemon(login_seconds=login_seconds)

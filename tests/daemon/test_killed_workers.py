@@ -78,6 +78,25 @@ def test_messages_on_their_way_to_a_worker_that_is_killed_are_answered(
     alice.expect_nothing()
 
 
+def test_messages_under_way_find_who_has_moved_meanwhile(start_daemon: StartDaemon) -> None:
+    """Bob's worker dies with messages for him in its pair; he is elsewhere before its successor."""
+    daemon = start_daemon(
+        threads=1, respawn_quick_death_seconds=60, respawn_backoff_min_seconds=1, workers=3
+    )
+    alice = daemon.join("alice", 0)
+    daemon.join("bob", 1)
+    with daemon.stopped_worker(1):
+        alice.send(*(f"@{n} CHAT bob {n}" for n in range(100)))
+        alice.expect_nothing()
+        pid = daemon.worker_pid(1)
+        daemon.kill_worker(1)
+    daemon.log.wait_for(log.WORKER_EXITED, pid=pid)
+    bob = daemon.join("bob", 2)
+    assert bob.read_lines(100) == [f"CHAT alice {n}" for n in range(100)]
+    assert alice.read_lines(100) == [f"@{n} OK CHAT bob" for n in range(100)]
+    bob.expect_nothing()
+
+
 @pytest.mark.parametrize("signals", [(signal.SIGKILL,), (signal.SIGSEGV,), (signal.SIGTERM,)])
 def test_all_workers_may_be_killed_at_once(
     start_daemon: StartDaemon, signals: tuple[signal.Signals]
