@@ -14,6 +14,8 @@ from tests.harness.processes import running
 from tests.harness.waiting import PATIENCE_SECONDS
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
     from tests.harness.daemon import Daemon, StartDaemon
 
 NC = shutil.which("nc")
@@ -54,8 +56,8 @@ def test_a_script_pipes_lines_into_netcat_and_gets_its_receipt(daemon: Daemon) -
         bob.expect("CHAT a hi")
 
 
-def test_netcat_reaches_a_unix_socket(start_daemon: StartDaemon) -> None:
-    daemon = start_daemon(listen=["127.0.0.1:0", "unix:/tmp/prefork-chat-test-nc.sock"])
+def test_netcat_reaches_a_unix_socket(start_daemon: StartDaemon, tmp_path: Path) -> None:
+    daemon = start_daemon(listen=["127.0.0.1:0", f"unix:{tmp_path / 'chat.sock'}"])
     bob = daemon.join("b")
     path = daemon.addresses[1].path
     assert run_script(f"printf 'JOIN a\\nCHAT b hi\\n' | nc -N -U {path}")[1:] == [
