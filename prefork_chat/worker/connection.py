@@ -152,3 +152,8 @@ class Connection:
     def is_departing(self) -> bool:
         """True from LEAV, end of file or a fatal error until the socket is closed."""
         return bool(self.pauses & DEPARTING)
+
+    def forget_outdated_origin(self) -> None:
+        """Let the origin be made anew if what it tells others about answers has changed."""
+        if self.origin is not None and self.origin.is_quiet != self.session.quiet:
+            self.origin = None

@@ -61,7 +61,7 @@ class Desk:
                 say(connection, outcomes.too_much_asked(effect))
             case Reply(lines):
                 say(connection, *lines)
-                connection.origin = None  # made anew if extras changed: it tells them to others
+                connection.forget_outdated_origin()
             case Refuse(line):
                 say(connection, line)
             case Claim():

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
+from prefork_chat.worker.departures import QUIET_SETTLE_SECONDS
 from tests.harness.client import LineClient
 from tests.harness.processes import running
 from tests.harness.waiting import until
@@ -112,6 +113,17 @@ def test_a_quiet_client_that_leaves_waits_only_a_moment_for_errors(daemon: Daemo
     bob.expect("CHAT alice hi")
     alice.expect("OK LEAV")
     alice.expect_end(seconds=2.0)
+
+
+def test_a_quiet_client_waits_for_errors_whatever_else_it_asked_for(daemon: Daemon) -> None:
+    alice, bob = daemon.join("alice", 0), daemon.join("bob", 1)
+    alice.ask("HELO quiet", "OK HELO quiet")
+    alice.send("CHAT bob hi", "PING", "LEAV")
+    alice.expect("OK PING")
+    asked_at = time.monotonic()
+    alice.expect("OK LEAV")
+    assert time.monotonic() - asked_at >= QUIET_SETTLE_SECONDS / 2
+    bob.expect("CHAT alice hi")
 
 
 def test_a_message_to_a_neighbour_who_hangs_up_meanwhile_is_answered(
