@@ -63,6 +63,8 @@ SIGNAL_RECEIVED: Final = "signal.received"
 LISTENER_OPENED: Final = "listener.opened"
 LISTENER_DELAYED: Final = "listener.delayed"
 CONFIG_REJECTED: Final = "config.rejected"
+KEEPER_LIMITED: Final = "keeper.limited"
+KEEPER_FILLED: Final = "keeper.filled"
 # -- events: the life of a worker
 WORKER_SPAWNED: Final = "worker.spawned"
 WORKER_READY: Final = "worker.ready"

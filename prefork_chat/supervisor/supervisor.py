@@ -6,9 +6,11 @@ order:
 
     wait → signals → reap → news → fork what is due, watch | stop → tell systemd
 
-What is done with processes is `workforce`'s. Signals come in during the wait and nowhere else
-(`signals`). Fails by what `Estate.make` raises; after that it goes on until it is told to stop, or
-until a worker has crashed `max_crashes` times in a row.
+What workers say to the keeper is heard within the wait, without such a turn: that is one datagram
+for each client that comes and one for each that goes. What is done with processes is `workforce`'s.
+Signals come in during the wait and nowhere else (`signals`). Fails by what `Estate.make` raises;
+after that it goes on until it is told to stop, or until a worker has crashed `max_crashes` times in
+a row.
 """
 
 from __future__ import annotations
@@ -71,7 +73,9 @@ class Supervisor:
             inbox = undo.enter_context(SignalInbox())
             passed = take_listen_fds(os.environ)
             try:
-                estate = Estate.make(self._config, passed, partial(_wait_unless_stopped, inbox))
+                estate = Estate.make(
+                    self._config, descriptors, passed, partial(_wait_unless_stopped, inbox)
+                )
             except Interrupted as interrupted:
                 self._log.info(SUPERVISOR_STOPPED, reason=str(interrupted))
                 return 0
@@ -110,6 +114,9 @@ class _Loop:
         self._poll: Final = select.poll()
         self._poll.register(inbox.fileno(), select.POLLIN)
         self._poll.register(estate.news, select.POLLIN)
+        self._keeper: Final = estate.keeper
+        self._only_keeper: Final = [(estate.keeper.fileno(), select.POLLIN)]
+        self._poll.register(estate.keeper.fileno(), select.POLLIN)
         self._stop: Stop | None = None
         self._is_announced = False
         self._next_sign_ns = 0  # of life, to systemd
@@ -143,20 +150,28 @@ class _Loop:
         return not pids
 
     def _wait(self) -> None:
-        """Wait for a signal, news, or the next deadline; the one place where signals come in."""
-        with self._inbox.delivered():
-            self._poll.poll(self._timeout_ms())
+        """Wait for a signal, news, or the next deadline; the one place where signals come in.
 
-    def _timeout_ms(self) -> int | None:
+        Meanwhile the keeper hears what workers say.
+        """
+        deadline = self._next_deadline_ns()
+        with self._inbox.delivered():
+            while self._poll.poll(_milliseconds_until(deadline)) == self._only_keeper:
+                self._keeper.drain()
+                if self._keeper.has_filled or _is_past(deadline):
+                    break
+        # Also when something else is always ready: it must not keep the keeper from hearing.
+        self._keeper.drain()
+        self._keeper.report()
+
+    def _next_deadline_ns(self) -> int | None:
         if self._stop is None:
             deadline = self._workforce.next_deadline_ns()
         else:
             deadline = self._stop.next_check_ns()
         if self._notifier.watchdog_seconds is not None:
             deadline = min(deadline or self._next_sign_ns, self._next_sign_ns)
-        if deadline is None:
-            return None
-        return max(0, math.ceil((deadline - time.monotonic_ns()) / 1_000_000))
+        return deadline
 
     def _hear(self, number: signal.Signals) -> None:
         if number is signal.SIGCHLD:
@@ -187,6 +202,7 @@ class _Loop:
     def _renounce(self) -> None:
         """Give up, in a child, what is the supervisor's alone: the lock first, signals last."""
         self._estate.runtime.close_in_child()
+        self._keeper.close_in_child()
         self._notifier.close()
         self._inbox.reset_in_child()
 
@@ -218,6 +234,17 @@ def _wait_unless_stopped(inbox: SignalInbox, seconds: float) -> bool:
     with inbox.delivered():
         select.select([inbox], [], [], seconds)
     return not inbox.take() & STOP
+
+
+def _milliseconds_until(deadline_ns: int | None) -> int | None:
+    """Return the timeout for a poll that is to end at the deadline; None if there is none."""
+    if deadline_ns is None:
+        return None
+    return max(0, math.ceil((deadline_ns - time.monotonic_ns()) / 1_000_000))
+
+
+def _is_past(deadline_ns: int | None) -> bool:
+    return deadline_ns is not None and time.monotonic_ns() >= deadline_ns
 
 
 def _raise_descriptor_limit() -> int:

@@ -6,8 +6,9 @@ worker table that all processes see.
 
 Processes are reaped here and nowhere else, one by one and by pid: `waitid` looks who has ended, and
 only then `waitpid` takes him. Whoever is not in the table of children is a stranger (as PID 1 the
-supervisor inherits orphans): reaped, and no worker's death. When a worker is reaped, its row is
-ended before anything else: that one store frees all the names that it held.
+supervisor inherits orphans): reaped, and no worker's death. A death frees nothing: the clients, the
+names and the slots are the successor's, and what the dead one has said to the keeper is heard
+before the fork.
 """
 
 from __future__ import annotations
@@ -131,6 +132,7 @@ class Workforce:
 
     def _fork(self, p_id: int) -> None:
         generation = self.children.next_generation(p_id)
+        self._estate.keeper.prepare_fork(self._estate.registry.generations)
         inheritance = self._estate.inheritance(p_id, generation)
         now = time.monotonic_ns()
         self._table.begin(p_id, generation, now)

@@ -191,6 +191,28 @@ def test_retired_worker_is_replaced_at_once_and_never_throttled(start_daemon: St
     assert daemon.stop() == 0
 
 
+def test_journals_are_a_loops_own_and_outlive_its_worker(start_daemon: StartDaemon) -> None:
+    daemon = start_daemon("write_journal", server={"workers": 2, "threads": 3})
+    for p_id in range(2):
+        for generation in (2, 3):
+            (line,) = daemon.wait_for("journal.read", p_id=p_id, generation=generation)
+            left = [f"{p_id}.{t_id}.{generation - 1}" for t_id in range(3)]
+            assert [text.strip() for text in line["text"]] == left
+    assert daemon.stop() == 0
+
+
+def test_too_few_descriptors_for_all_clients_are_told_at_the_start(
+    start_daemon: StartDaemon,
+) -> None:
+    limited = ("sh", "-c", 'ulimit -n 500 && exec "$0" "$@"')
+    daemon = start_daemon(prefix=limited, server={"max_clients": 1000})
+    (told,) = daemon.wait_for("keeper.limited")
+    assert (told["max_clients"], told["descriptors"]) == (1000, 500)
+    assert 200 < told["clients"] < 450
+    daemon.wait_for("supervisor.ready")
+    assert daemon.stop() == 0
+
+
 def test_idle_daemon_stops_at_once(start_daemon: StartDaemon) -> None:
     """uwsgi #2653: threads without traffic never woke up to stop."""
     daemon = start_daemon(server={"stop_seconds": 20})
