@@ -78,6 +78,8 @@ WORKER_STOPPED: Final = "worker.stopped"
 # -- events: in a worker
 ACCEPT_PAUSED: Final = "accept.paused"
 ACCEPT_RESUMED: Final = "accept.resumed"
+SESSIONS_ADOPTED: Final = "sessions.adopted"
+BACKLOG_UNPROTECTED: Final = "backlog.unprotected"
 LINE_REJECTED: Final = "line.rejected"
 
 # Longest wait for a reader of the log who has fallen behind (a full pipe, a terminal after ^S).

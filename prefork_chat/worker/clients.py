@@ -12,9 +12,10 @@ from __future__ import annotations
 import contextlib
 import select
 import socket
+from collections import deque
 from typing import TYPE_CHECKING, Final
 
-from prefork_chat import log
+from prefork_chat import keeping, log
 from prefork_chat.worker import progress
 from prefork_chat.worker.backlog import Backlog
 from prefork_chat.worker.connection import Connection, Pause
@@ -45,6 +46,9 @@ class Clients:
 
     __slots__ = (
         "_epoll",
+        "_is_exact",
+        "_keeper",
+        "_over",
         "_registry",
         "_spills",
         "_withdrawn",
@@ -58,12 +62,23 @@ class Clients:
         "unread",
     )
 
-    def __init__(self, epoll: select.epoll, registry: Registry, spills: Path | None) -> None:
-        """`spills`: the directory for backlogs that must survive this process; None: none must."""
+    def __init__(
+        self,
+        epoll: select.epoll,
+        registry: Registry,
+        keeper: socket.socket,
+        spills: Path,
+        *,
+        is_exact: bool,
+    ) -> None:
+        """`spills`: the directory for backlogs that must survive; `is_exact`: all must, always."""
         self._epoll = epoll
         self._registry = registry
+        self._keeper = keeper
         self._spills = spills
+        self._is_exact = is_exact
         self._withdrawn: list[Connection] = []
+        self._over: deque[tuple[int, int]] = deque()
         self.by_fd: dict[int, Connection] = {}
         self.by_slot: dict[int, Connection] = {}
         self.present: dict[bytes, Connection] = {}
@@ -88,6 +103,11 @@ class Clients:
     def find(self, key: bytes) -> Connection | None:
         """Return the joined connection of that folded name, None if it is not at this loop."""
         return self.present.get(key) or self.behind.get(key)
+
+    def of_session(self, slot: int, generation: int) -> Connection | None:
+        """Return the connection of a session, None if it is not (or no longer) at this loop."""
+        connection = self.by_slot.get(slot)
+        return connection if connection and connection.generation == generation else None
 
     def withdraw(self, connection: Connection) -> None:
         """Make a connection unreachable by name; its name is free after `free_names`."""
@@ -123,6 +143,12 @@ class Clients:
         self._watch(connection)
         return backlog
 
+    def resume_backlog(self, connection: Connection, backlog: Backlog) -> None:
+        """Give an adopted client the backlog that it had."""
+        connection.backlog = backlog
+        self._change_index(connection, self.present, self.behind)
+        self._watch(connection)
+
     def catch_up(self, connection: Connection) -> None:
         """Note that the kernel has taken the last byte of the backlog."""
         connection.backlog = None
@@ -142,6 +168,13 @@ class Clients:
         if not connection.pauses:
             self._watch(connection)
 
+    def add_unread(self, events: list[tuple[int, int]]) -> list[tuple[int, int]]:
+        """Add those who have more to read than was read to the events of this turn."""
+        unread, self.unread = self.unread, {}
+        for fd, _ in events:
+            unread.pop(fd, None)
+        return [*events, *unread.items()]
+
     def give_up(self, connection: Connection) -> None:
         """Have nothing more to do with a client but to close its socket."""
         self.withdraw(connection)
@@ -152,18 +185,33 @@ class Clients:
         connection.fd = -1
         self.lost.append(connection)
 
-    def spill_path(self, connection: Connection) -> Path | None:
+    def close_lost(self) -> None:
+        """Close whom we gave up, free their slots, and have the keeper let them go."""
+        for connection in self.lost:
+            hang_up(connection.socket)
+            self._registry.free(connection.slot, connection.generation)
+            self._over.append((connection.slot, connection.generation))
+        self.lost.clear()
+        with contextlib.suppress(BlockingIOError):  # the keeper is behind: next time
+            while self._over:
+                keeping.let_go(self._keeper, *self._over[0])
+                self._over.popleft()
+
+    @property
+    def is_settled(self) -> bool:
+        """True when no client waits for anything to be written, freed or closed."""
+        return not (self.touched or self.lost or self.answered or self._withdrawn or self._over)
+
+    def spill_path(self, connection: Connection) -> Path:
         """Where the backlog of a client is kept for whoever adopts it."""
-        if self._spills is None:
-            return None
         return self._spills / f"{connection.slot}.{connection.generation}"
 
     def _spill(self, connection: Connection, data: bytes, taken: int) -> Spill | None:
-        path = self.spill_path(connection)
-        if path is None:
+        if not self._is_exact:
             return None
         try:
-            return Spill.create(path, connection.written - len(data) + taken)
+            first = connection.written - len(data) + taken
+            return Spill.create(self.spill_path(connection), first)
         except OSError as error:
             log.get_logger().warning(log.BACKLOG_UNPROTECTED, reason=error.strerror)
             return None

@@ -98,11 +98,10 @@ class Connection:
     @property
     def word(self) -> int:
         """All that a successor must know besides the name: see `progress`."""
-        return (
-            self.outstanding << progress.OUTSTANDING_SHIFT | self.flags | self.decoder.state
-        )
+        return self.outstanding << progress.OUTSTANDING_SHIFT | self.flags | self.decoder.state
 
-    def forget_outdated_origin(self) -> None:
-        """Let the origin be made anew if what it tells others about answers has changed."""
-        if self.origin is not None and self.origin.is_quiet != self.session.quiet:
-            self.origin = None
+    def note_extras(self) -> None:
+        """Take over what the session asked for by HELO."""
+        if self.session.quiet and not self.flags & progress.QUIET:
+            self.flags |= progress.QUIET
+            self.origin = None  # made anew: it tells others what to answer

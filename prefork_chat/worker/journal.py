@@ -112,8 +112,7 @@ class Journal:
         self._area[start:end] = data
         self._words[_COMMIT] = start << 32 | len(data)
         self._start, self._end = start, end
-        for loop, number in record.taken:
-            self._words[_TAKEN + loop] = number
+        self.note_taken(record.taken)
 
     def clear(self) -> None:
         """Leave no valid record."""
@@ -139,6 +138,11 @@ class Journal:
         writes, taken = word >> 32 & 0xFFFF, word & 0xFFFFFFFF
         is_of_this = word == _progress(self._start, writes, taken)
         return (writes, taken) if is_of_this else (0, 0)
+
+    def note_taken(self, taken: list[tuple[int, int]]) -> None:
+        """Note the numbers of the last datagrams taken from some loops, by index."""
+        for loop, number in taken:
+            self._words[_TAKEN + loop] = number
 
     def taken(self) -> list[int]:
         """Return the number of the last datagram taken from each loop."""

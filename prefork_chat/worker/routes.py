@@ -11,6 +11,7 @@ it holds the turn.
 from __future__ import annotations
 
 import select
+from itertools import count
 from typing import TYPE_CHECKING
 
 from prefork_chat.protocol.names import fold
@@ -20,6 +21,9 @@ from prefork_chat.worker.outbox import Outbox, OwnOutbox
 if TYPE_CHECKING:
     from prefork_chat.inheritance import Inheritance
     from prefork_chat.worker.clients import Clients
+
+GENERATION_SHIFT = 40
+"""A worker's datagrams have higher numbers than all of its predecessors': 10**12 for each."""
 
 MOST_ROUTES = 65_536
 """Names remembered by a loop; above it the cache starts anew (about 10 MB at its fullest)."""
@@ -38,6 +42,8 @@ class Routes:
         "_epoll",
         "_filled",
         "_limit_bytes",
+        "_loop",
+        "_numbers",
         "_outboxes",
         "_pairs",
         "_registry",
@@ -54,7 +60,9 @@ class Routes:
         self._epoll = epoll
         self._clients = clients
         self._limit_bytes = inheritance.config.limits.outbox_bytes
-        self.own = OwnOutbox()
+        self._loop = inheritance.p_id * inheritance.table.threads + t_id
+        self._numbers = count((inheritance.generation << GENERATION_SHIFT) + 1)
+        self.own = OwnOutbox(inheritance.p_id, t_id)
         self._outboxes: dict[tuple[int, int], Outbox] = {(inheritance.p_id, t_id): self.own}
         self._filled: list[Outbox] = []
         self._blocked: dict[int, list[Outbox]] = {}
@@ -76,7 +84,8 @@ class Routes:
         """Return the outbox of loop (p_id, t_id)."""
         outbox = self._outboxes.get((p_id, t_id))
         if outbox is None:
-            outbox = Outbox(self._pairs.processes[p_id].inlet.fileno(), t_id, self._filled)
+            inlet_fd = self._pairs.processes[p_id].inlet.fileno()
+            outbox = Outbox(p_id, t_id, inlet_fd, self._filled)
             self._outboxes[p_id, t_id] = outbox
         return outbox
 
@@ -86,13 +95,36 @@ class Routes:
             self._clients.pause(connection, Pause.CONGESTED)
             outbox.waiting.append(connection)
 
-    def flush(self) -> None:
-        """Send what the turn has put into the outboxes: one datagram each."""
+    def compose(self) -> list[tuple[int, bytes]]:
+        """Return all datagrams that are not sent yet, those of this turn last, with their p_id."""
+        blocked = [outbox for same_pair in self._blocked.values() for outbox in same_pair]
+        datagrams = [(outbox.p_id, datagram) for outbox in blocked for datagram in outbox.unsent]
         for outbox in self._filled:
-            if not outbox.flush():
+            composed = outbox.compose(self._loop, self._numbers)
+            datagrams += [(outbox.p_id, datagram) for datagram in composed]
+        return datagrams
+
+    def resume(self, datagrams: list[tuple[int, bytes]]) -> None:
+        """Send what a predecessor had to send, whether it did or not."""
+        for p_id, datagram in datagrams:
+            outbox = self.outbox(p_id, datagram[0])
+            outbox.resume(datagram)
+            if not outbox.is_blocked and not outbox.drain():
+                self._block(outbox)
+
+    def flush(self) -> None:
+        """Send what the turn has put into the outboxes, as composed: one datagram each."""
+        for outbox in self._filled:
+            is_sent = outbox.flush()
+            if not is_sent and not outbox.is_blocked:
                 self._block(outbox)
             self._release(outbox)
         self._filled.clear()
+
+    @property
+    def is_filled(self) -> bool:
+        """True when there is something to flush."""
+        return bool(self._filled)
 
     @property
     def is_empty(self) -> bool:
@@ -100,6 +132,7 @@ class Routes:
         return not self._blocked
 
     def _block(self, outbox: Outbox) -> None:
+        outbox.is_blocked = True
         same_pair = self._blocked.setdefault(outbox.inlet_fd, [])
         if not same_pair:
             self._epoll.register(outbox.inlet_fd, select.EPOLLOUT)
@@ -112,7 +145,8 @@ class Routes:
             return
         self._epoll.unregister(inlet_fd)
         for outbox in outboxes:
-            if not outbox.flush():
+            outbox.is_blocked = False
+            if not outbox.drain():
                 self._block(outbox)
             self._release(outbox)
 

@@ -61,11 +61,16 @@ class Kept(NamedTuple):
 
 
 class Content(NamedTuple):
-    """What a spill holds: `kept` in order, and how far its header says that things have got."""
+    """What a spill holds: `kept` in order, and how far its header says that things have got.
+
+    `size` is where the last whole frame ends in the file, `newest` the last whole one of bytes.
+    """
 
     answered: int
     taken: int
     kept: list[Kept]
+    size: int = 0
+    newest: int = 0
 
 
 class Spill:
@@ -88,7 +93,7 @@ class Spill:
     @classmethod
     def rewrite(cls, path: Path, content: Content) -> Spill:
         """Put a log that holds `content` in the place of the old one, all at once."""
-        aside = path.with_suffix(".new")
+        aside = path.with_name(f"{path.name}.new")
         first = content.kept[0].end - len(content.kept[0].data)
         spill = cls.create(aside, first)
         for kept in content.kept:
@@ -99,6 +104,14 @@ class Spill:
         spill.note_taken(content.taken)
         aside.rename(path)
         return cls(path, spill._fd)
+
+    @classmethod
+    def reopen(cls, path: Path, content: Content, *, forget_newest_awaited: bool) -> Spill:
+        """Go on with a log that was loaded, behind its last whole frame."""
+        spill = cls(path, os.open(path, os.O_WRONLY | os.O_CLOEXEC))
+        os.ftruncate(spill._fd, content.newest if forget_newest_awaited else content.size)
+        os.lseek(spill._fd, 0, os.SEEK_END)
+        return spill
 
     def append(self, data: bytes) -> None:
         """Add bytes of the stream."""
@@ -142,7 +155,7 @@ def load(path: Path) -> Content | None:
     first, answered, taken = _HEADER.unpack_from(data)
     kept: list[Kept] = []
     end = first
-    place = _HEADER.size
+    place = newest = _HEADER.size
     while place + _FRAME.size <= len(data):
         kind, size = _FRAME.unpack_from(data, place)
         body = data[place + _FRAME.size :][:size]
@@ -152,7 +165,8 @@ def load(path: Path) -> Content | None:
         if kind == _BYTES:
             end += size
             kept.append(Kept(body, end, []))
+            newest = place
         elif kept:
             header, tag, destination = _decode(body)
             kept[-1].awaited.append(Awaited(Origin.parse(header[:-1]), tag, destination))
-    return Content(answered, taken, kept)
+    return Content(answered, taken, kept, place, newest)
