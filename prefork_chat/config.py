@@ -199,8 +199,15 @@ class TcpConfig(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
 
 
 class LogConfig(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """What is logged to stderr and how."""
+    """What is logged, where and how."""
 
+    file: Annotated[
+        str,
+        Meta(
+            description="File that lines are appended to; a new one once it has been moved. "
+            "Empty: stderr."
+        ),
+    ] = ""
     level: Annotated[LogLevel, Meta(description="Least important level that is logged.")] = "info"
     format: Annotated[
         LogFormat,

@@ -55,7 +55,6 @@ class Estate:
     are memfds, each one as large as its loop has made it.
     """
 
-    config: Config
     runtime: RuntimeDirectory
     registry: Registry
     accept_semaphore: Semaphore
@@ -110,7 +109,6 @@ class Estate:
             keeper = Keeper(keeper_pair, nurseries, _most_kept(config, descriptors))
             undo.callback(keeper.close)
             return cls(
-                config,
                 runtime,
                 registry,
                 accept_semaphore,
@@ -125,10 +123,10 @@ class Estate:
                 undo.pop_all(),
             )
 
-    def inheritance(self, p_id: int, generation: int) -> Inheritance:
+    def inheritance(self, config: Config, p_id: int, generation: int) -> Inheritance:
         """Return what the worker `generation` of `p_id` starts from."""
         return Inheritance(
-            config=self.config,
+            config=config,
             p_id=p_id,
             generation=generation,
             registry=self.registry,
