@@ -17,8 +17,8 @@ datagram again.
     quiet, "-" not line     = ["@" tag SP] "CHAT" SP destination SP message            as the
     client typed it, verb in upper case
 
-Every datagram begins with its "D"; the router puts several into one. Numbers of a loop only grow: who
-knows the last one that he took tells what he is sent twice.
+Every datagram begins with its "D"; the router puts several into one. Numbers of a loop only grow:
+who knows the last one that he took tells what he is sent twice.
 
 Written by the loop of the sender, forwarded unopened by the router (it looks at the first byte
 only), read by the destination's loop. Pure: bytes in, bytes out. Datagrams come from our own

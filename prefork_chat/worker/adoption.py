@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import contextlib
 import socket
+from time import monotonic
 from typing import TYPE_CHECKING, Final, NamedTuple
 
 from prefork_chat.chat import outcomes
@@ -22,15 +23,13 @@ from prefork_chat.worker.connection import Connection
 from prefork_chat.worker.spill import Spill
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping, Sequence
+    from collections.abc import Callable, Sequence
     from pathlib import Path
 
-    from prefork_chat.registry.registry import Held, Registry
-    from prefork_chat.worker.clients import Clients
-    from prefork_chat.worker.departures import Departures
-    from prefork_chat.worker.journal import Journal, Record
-    from prefork_chat.worker.receipts import Receipts
-    from prefork_chat.worker.transaction import Transaction
+    from prefork_chat.inheritance import Inheritance
+    from prefork_chat.registry.slots import Held
+    from prefork_chat.worker.journal import Record
+    from prefork_chat.worker.transaction import Parts, Transaction
 
 _NOTHING: Final = -1
 
@@ -45,31 +44,24 @@ class Adopted(NamedTuple):
 class Adoption:
     """Takes over the sessions of one loop. Owner: the main thread, before the loop's starts."""
 
-    def __init__(
-        self,
-        registry: Registry,
-        kept: Mapping[int, tuple[int, int]],
-        spills: Path,
-        journal: Journal,
-        clients: Clients,
-        receipts: Receipts,
-        departures: Departures,
-        transaction: Transaction,
-        greet: Callable[[Connection], None],
-    ) -> None:
-        """`greet` says hello to a client that has not heard it yet."""
-        self._registry = registry
-        self._kept = kept
-        self._spills = spills
-        self._journal = journal
-        self._clients = clients
-        self._receipts = receipts
-        self._departures = departures
+    def __init__(self, inheritance: Inheritance, parts: Parts, transaction: Transaction) -> None:
+        self._registry = inheritance.registry
+        self._kept = inheritance.kept
+        self._journal = parts.journal
+        self._clients = parts.clients
+        self._receipts = parts.receipts
+        self._departures = parts.departures
         self._transaction = transaction
-        self._greet = greet
 
-    def run(self, sessions: Sequence[Held], *, is_exact: bool, now: float) -> Adopted:
-        """Adopt `sessions`, the slots of this loop; `is_exact`: from now on all is recorded."""
+    def run(
+        self, sessions: Sequence[Held], greet: Callable[[Connection], None], *, is_exact: bool
+    ) -> Adopted:
+        """Adopt `sessions`, the slots of this loop.
+
+        `greet` says hello to a client that has not heard it yet. `is_exact`: from now on everything
+        is recorded.
+        """
+        now = monotonic()
         record = self._journal.load()
         if record is not None:
             self._restore_words(record)
@@ -81,6 +73,8 @@ class Adoption:
                 self._registry.free(held.slot, held.generation)
             else:
                 self._restore(connection, held.name, record, now)
+                if not connection.flags & progress.GREETED:
+                    greet(connection)
         self._restore_backlogs(record, is_exact=is_exact)
         if record is not None:
             self._transaction.redo(record, missing)
@@ -129,8 +123,6 @@ class Adoption:
             self._registry.withdraw(connection.slot, connection.generation)
         if flags & progress.LEAVING:
             self._departures.resume(connection, now)
-        elif not flags & progress.GREETED:
-            self._greet(connection)
         elif not flags & progress.JOINED:
             self._departures.expect_login(connection, now)
         if record is None and flags & progress.GREETED:
@@ -152,7 +144,7 @@ class Adoption:
             confirmed = {slot: position for slot, _, position in record.confirmed}
             if self._journal.settled < record.turn:
                 unsettled = {slot: start + len(data) for slot, _, start, _, data in record.writes}
-        for path in self._spills.iterdir():
+        for path in self._clients.spills.iterdir():
             slot, generation = _session_of(path)
             connection = self._clients.of_session(slot, generation)
             if connection is None:

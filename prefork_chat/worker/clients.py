@@ -16,15 +16,16 @@ from collections import deque
 from typing import TYPE_CHECKING, Final
 
 from prefork_chat import keeping, log
-from prefork_chat.worker import progress
+from prefork_chat.config import resolve_runtime_dir
+from prefork_chat.worker import progress, spill
 from prefork_chat.worker.backlog import Backlog
-from prefork_chat.worker.connection import Connection, Pause
 from prefork_chat.worker.spill import Spill
 
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from prefork_chat.registry.registry import Registry
+    from prefork_chat.inheritance import Inheritance
+    from prefork_chat.worker.connection import Connection, Pause
 
 READABLE: Final = select.EPOLLIN | select.EPOLLRDHUP | select.EPOLLET
 """Edge-triggered: a line without an end stays in the kernel, and must not wake us for ever."""
@@ -50,7 +51,6 @@ class Clients:
         "_keeper",
         "_over",
         "_registry",
-        "_spills",
         "_withdrawn",
         "answered",
         "behind",
@@ -58,25 +58,17 @@ class Clients:
         "by_slot",
         "lost",
         "present",
+        "spills",
         "touched",
         "unread",
     )
 
-    def __init__(
-        self,
-        epoll: select.epoll,
-        registry: Registry,
-        keeper: socket.socket,
-        spills: Path,
-        *,
-        is_exact: bool,
-    ) -> None:
-        """`spills`: the directory for backlogs that must survive; `is_exact`: all must, always."""
+    def __init__(self, epoll: select.epoll, inheritance: Inheritance) -> None:
         self._epoll = epoll
-        self._registry = registry
-        self._keeper = keeper
-        self._spills = spills
-        self._is_exact = is_exact
+        self._registry = inheritance.registry
+        self._keeper = inheritance.keeper
+        self._is_exact = inheritance.config.server.durability == "exact"
+        self.spills = resolve_runtime_dir(inheritance.config) / spill.DIRECTORY
         self._withdrawn: list[Connection] = []
         self._over: deque[tuple[int, int]] = deque()
         self.by_fd: dict[int, Connection] = {}
@@ -204,7 +196,7 @@ class Clients:
 
     def spill_path(self, connection: Connection) -> Path:
         """Where the backlog of a client is kept for whoever adopts it."""
-        return self._spills / f"{connection.slot}.{connection.generation}"
+        return self.spills / f"{connection.slot}.{connection.generation}"
 
     def _spill(self, connection: Connection, data: bytes, taken: int) -> Spill | None:
         if not self._is_exact:

@@ -27,14 +27,13 @@ from prefork_chat import __version__
 from prefork_chat.chat import outcomes
 from prefork_chat.chat.commands import execute
 from prefork_chat.chat.effects import Route
-from prefork_chat.config import resolve_runtime_dir
 from prefork_chat.protocol import envelope, replies
 from prefork_chat.protocol.decoder import Decoder, measure
 from prefork_chat.protocol.envelope import Origin
 from prefork_chat.protocol.names import fold
 from prefork_chat.protocol.replies import Code
 from prefork_chat.registry import table
-from prefork_chat.worker import counters, progress, spill
+from prefork_chat.worker import counters, progress
 from prefork_chat.worker.adoption import Adopted, Adoption
 from prefork_chat.worker.clients import Clients
 from prefork_chat.worker.connection import Pause
@@ -44,13 +43,13 @@ from prefork_chat.worker.journal import Journal
 from prefork_chat.worker.pace import Pace
 from prefork_chat.worker.receipts import Careful, Receipts
 from prefork_chat.worker.routes import Routes
-from prefork_chat.worker.transaction import Transaction
+from prefork_chat.worker.transaction import Parts, Transaction
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from prefork_chat.inheritance import Inheritance
-    from prefork_chat.registry.registry import Held
+    from prefork_chat.registry.slots import Held
     from prefork_chat.worker.connection import Connection
     from prefork_chat.worker.outbox import Outbox
 
@@ -117,27 +116,23 @@ class Loop:
         self._wake = os.eventfd(0, os.EFD_NONBLOCK | os.EFD_CLOEXEC)
         self._epoll.register(self._inbox, EPOLLIN)
         self._epoll.register(self._wake, EPOLLIN)
-        self._spills = resolve_runtime_dir(config) / spill.DIRECTORY
-        registry = inheritance.registry
-        self._clients = Clients(
-            self._epoll, registry, inheritance.keeper, self._spills, is_exact=self._is_exact
-        )
+        self._clients = Clients(self._epoll, inheritance)
         self._routes = Routes(inheritance, t_id, self._epoll, self._clients)
         self._receipts = Receipts(p_id, t_id, self._clients, self._routes)
         self._departures = Departures(self._clients, config.server.login_seconds)
         self._desk = Desk(inheritance, self._clients, self._departures)
         self._pace = Pace(self._clients, config.limits)
-        table_ = inheritance.table
-        self._journal = Journal(inheritance.journals[t_id], table_.workers * table_.threads)
-        self._transaction = Transaction(
-            inheritance,
-            t_id,
+        loops = inheritance.table.workers * inheritance.table.threads
+        self._journal = Journal(inheritance.journals[t_id], loops)
+        self._parts = Parts(
+            inheritance.registry.progress,
             self._journal,
             self._clients,
             self._routes,
             self._receipts,
             self._departures,
         )
+        self._transaction = Transaction(self._parts, self._inbox, config)
         self._taken: list[int] = []
         self._origins: dict[bytes, Origin] = {}
         self._newcomers: deque[Connection] = deque()
@@ -157,19 +152,10 @@ class Loop:
 
     def adopt(self, sessions: Sequence[Held]) -> Adopted:
         """Take over the sessions of the predecessor (main thread, before `run`)."""
-        self._spills.mkdir(mode=0o700, exist_ok=True)
-        adoption = Adoption(
-            self._inheritance.registry,
-            self._inheritance.kept,
-            self._spills,
-            self._journal,
-            self._clients,
-            self._receipts,
-            self._departures,
-            self._transaction,
-            partial(self._greet, now=monotonic()),
-        )
-        adopted = adoption.run(sessions, is_exact=self._is_exact, now=monotonic())
+        self._clients.spills.mkdir(mode=0o700, exist_ok=True)
+        adoption = Adoption(self._inheritance, self._parts, self._transaction)
+        greet = partial(self._greet, now=monotonic())
+        adopted = adoption.run(sessions, greet, is_exact=self._is_exact)
         self._taken = self._journal.taken()
         counters.follow_peeks(self._inbox)
         return adopted
@@ -270,7 +256,7 @@ class Loop:
         lines = connection.decoder.feed(chunk)
         self._lines += len(lines)
         routes = self._routes.by_name
-        generations = self._routes.generations
+        owners = self._routes.owners
         outbox: Outbox | None
         origin = connection.origin
         filled: list[Outbox] = []
@@ -281,8 +267,8 @@ class Loop:
                 verb = destination = message = b""
             if verb == b"CHAT" and message and origin is not None:
                 try:
-                    outbox, slot, generation = routes[destination]
-                    if generations[slot] != generation:
+                    outbox, slot, owner = routes[destination]
+                    if owners[slot] != owner:
                         outbox = self._routes.find(destination)
                 except KeyError:
                     outbox = self._routes.find(destination)

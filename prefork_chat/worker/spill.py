@@ -102,8 +102,8 @@ class Spill:
                 spill.await_receipt(awaited)
         spill.note_answered(content.answered)
         spill.note_taken(content.taken)
-        aside.rename(path)
-        return cls(path, spill._fd)
+        spill.rename(path)
+        return spill
 
     @classmethod
     def reopen(cls, path: Path, content: Content, *, forget_newest_awaited: bool) -> Spill:
@@ -112,6 +112,11 @@ class Spill:
         os.ftruncate(spill._fd, content.newest if forget_newest_awaited else content.size)
         os.lseek(spill._fd, 0, os.SEEK_END)
         return spill
+
+    def rename(self, path: Path) -> None:
+        """Put the file in the place of the one at `path`, if there is one."""
+        self._path.rename(path)
+        self._path = path
 
     def append(self, data: bytes) -> None:
         """Add bytes of the stream."""

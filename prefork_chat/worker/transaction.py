@@ -25,6 +25,7 @@ from __future__ import annotations
 import contextlib
 import os
 import socket
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, TypeAlias
 
 from prefork_chat.worker import counters, progress
@@ -34,7 +35,7 @@ from prefork_chat.worker.journal import Record
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
 
-    from prefork_chat.inheritance import Inheritance
+    from prefork_chat.config import Config
     from prefork_chat.worker.clients import Clients
     from prefork_chat.worker.departures import Departures
     from prefork_chat.worker.journal import Input, Journal, Write
@@ -42,6 +43,18 @@ if TYPE_CHECKING:
     from prefork_chat.worker.routes import Routes
 
 Writes: TypeAlias = list[tuple[Connection, bytes]]
+
+
+@dataclass(frozen=True, slots=True)
+class Parts:
+    """What a loop is made of, for those who carry its turns out. `words`: `registry.progress`."""
+
+    words: memoryview[int]
+    journal: Journal
+    clients: Clients
+    routes: Routes
+    receipts: Receipts
+    departures: Departures
 
 
 class Transaction:
@@ -68,27 +81,18 @@ class Transaction:
         "taken",
     )
 
-    def __init__(
-        self,
-        inheritance: Inheritance,
-        t_id: int,
-        journal: Journal,
-        clients: Clients,
-        routes: Routes,
-        receipts: Receipts,
-        departures: Departures,
-    ) -> None:
-        config = inheritance.config
+    def __init__(self, parts: Parts, inbox: socket.socket, config: Config) -> None:
+        """`inbox`: the outlet of the loop's thread-level pair."""
         self._is_exact = config.server.durability == "exact"
-        self._journal = journal
-        self._words = inheritance.registry.progress
-        self._inbox = inheritance.pairs.loops[inheritance.p_id][t_id].outlet.fileno()
-        self._clients = clients
-        self._routes = routes
-        self._receipts = receipts
-        self._departures = departures
         self._pending_limit = config.limits.client_pending_bytes
-        self._turn = journal.settled
+        self._inbox = inbox.fileno()
+        self._words = parts.words
+        self._journal = parts.journal
+        self._clients = parts.clients
+        self._routes = parts.routes
+        self._receipts = parts.receipts
+        self._departures = parts.departures
+        self._turn = parts.journal.settled
         self.inputs: list[tuple[Connection, int, int]] = []
         self.taken: dict[int, int] = {}
         self.inbox = 0
