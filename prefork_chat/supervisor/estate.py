@@ -17,6 +17,7 @@ all of them. If that is less than `max_clients`, it is said at the start.
 from __future__ import annotations
 
 import os
+import shutil
 from contextlib import ExitStack
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
@@ -35,6 +36,7 @@ from prefork_chat.supervisor.runtime import RuntimeDirectory
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
+    from pathlib import Path
 
     from prefork_chat.config import Config
     from prefork_chat.registry.ipc import Semaphore
@@ -46,6 +48,8 @@ JOURNAL_NAME: Final = "prefork-chat-journal"
 _RESERVE: Final = 64
 _RESERVE_OF_LOOP: Final = 8
 
+_SPILLS: Final = "spill"
+
 
 @dataclass(frozen=True, slots=True)
 class Estate:
@@ -56,6 +60,7 @@ class Estate:
     """
 
     runtime: RuntimeDirectory
+    spills: Path
     registry: Registry
     accept_semaphore: Semaphore
     pairs: Pairs
@@ -86,6 +91,8 @@ class Estate:
         with ExitStack() as undo:
             runtime = RuntimeDirectory.claim(resolve_runtime_dir(config))
             undo.callback(runtime.release)
+            spills = _make_spills(runtime.path)
+            undo.callback(shutil.rmtree, spills, ignore_errors=True)
             ledger = Ledger(runtime)
             ledger.remove_leftovers()
             undo.callback(ledger.forget)
@@ -110,6 +117,7 @@ class Estate:
             undo.callback(keeper.close)
             return cls(
                 runtime,
+                spills,
                 registry,
                 accept_semaphore,
                 pairs,
@@ -137,6 +145,7 @@ class Estate:
             nursery=self.nurseries[p_id].outlet,
             kept=self.keeper.kept,
             journals=self.journals[p_id],
+            spills=self.spills,
             listeners=tuple(self.listeners.sockets),
             news=self.news,
             supervisor_pidfd=self.supervisor_pidfd,
@@ -183,3 +192,14 @@ def _most_kept(config: Config, descriptors: int) -> int:
             meaning="clients beyond end with their worker; raise `ulimit -n` or LimitNOFILE=",
         )
     return most
+
+
+def _make_spills(runtime_dir: Path) -> Path:
+    """Make the directory where workers keep backlogs; what a killed daemon left in it goes."""
+    spills = runtime_dir / _SPILLS
+    shutil.rmtree(spills, ignore_errors=True)
+    try:
+        spills.mkdir(mode=0o700)
+    except OSError as error:
+        raise StartError(f"{spills}: {error.strerror}") from error
+    return spills

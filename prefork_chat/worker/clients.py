@@ -16,8 +16,7 @@ from collections import deque
 from typing import TYPE_CHECKING, Final
 
 from prefork_chat import keeping, log
-from prefork_chat.config import resolve_runtime_dir
-from prefork_chat.worker import progress, spill
+from prefork_chat.worker import progress
 from prefork_chat.worker.backlog import Backlog
 from prefork_chat.worker.spill import Spill
 
@@ -68,7 +67,7 @@ class Clients:
         self._registry = inheritance.registry
         self._keeper = inheritance.keeper
         self._is_exact = inheritance.config.server.durability == "exact"
-        self.spills = resolve_runtime_dir(inheritance.config) / spill.DIRECTORY
+        self.spills = inheritance.spills
         self._withdrawn: list[Connection] = []
         self._over: deque[tuple[int, int]] = deque()
         self.by_fd: dict[int, Connection] = {}

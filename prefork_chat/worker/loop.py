@@ -152,7 +152,6 @@ class Loop:
 
     def adopt(self, sessions: Sequence[Held]) -> Adopted:
         """Take over the sessions of the predecessor (main thread, before `run`)."""
-        self._clients.spills.mkdir(mode=0o700, exist_ok=True)
         adoption = Adoption(self._inheritance, self._parts, self._transaction)
         greet = partial(self._greet, now=monotonic())
         adopted = adoption.run(sessions, greet, is_exact=self._is_exact)

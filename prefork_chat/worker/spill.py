@@ -29,9 +29,6 @@ from prefork_chat.protocol.envelope import Origin
 if TYPE_CHECKING:
     from pathlib import Path
 
-DIRECTORY: Final = "spill"
-"""Its name in the runtime directory."""
-
 _HEADER: Final = struct.Struct("<qqq")
 _ANSWERED_OFFSET: Final = 8
 _TAKEN_OFFSET: Final = 16
