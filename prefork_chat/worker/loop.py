@@ -418,10 +418,11 @@ class Loop:
                 touched.append(connection)
             out.append(prefix + message)
             accepted.append(destination)
+        tagged: list[tuple[bytes, bytes]] = []
         if careful is not None:
             self._receipts.turn_back(origin, careful)
-        if accepted or careful:
-            tagged = careful.accepted if careful else []
+            tagged = careful.accepted
+        if accepted or tagged:
             self._receipts.deliveries.append((origin, accepted, tagged))
 
     def _deliver_carefully(self, line: bytes, prefix: bytes, careful: Careful) -> None:
