@@ -15,6 +15,7 @@ import socket
 from time import monotonic
 from typing import TYPE_CHECKING, Final, NamedTuple
 
+from prefork_chat import log
 from prefork_chat.chat import outcomes
 from prefork_chat.protocol.decoder import Decoder
 from prefork_chat.worker import counters, progress, spill
@@ -52,6 +53,7 @@ class Adoption:
         self._receipts = parts.receipts
         self._departures = parts.departures
         self._transaction = transaction
+        self._log = log.get_logger(p_id=inheritance.p_id, generation=inheritance.generation)
 
     def run(
         self, sessions: Sequence[Held], greet: Callable[[Connection], None], *, is_exact: bool
@@ -62,6 +64,7 @@ class Adoption:
         is recorded.
         """
         now = monotonic()
+        suspect = self._journal.suspect()
         record = self._journal.load()
         if record is not None:
             self._restore_words(record)
@@ -81,6 +84,9 @@ class Adoption:
         for connection in self._clients.by_fd.values():
             if connection.flags & progress.LOCAL:
                 counters.follow_peeks(connection.socket)
+            if connection.slot == suspect:
+                self._log.error(log.CLIENT_EXPELLED, slot=suspect)
+                self._departures.begin(connection, now, outcomes.expelled())
         if not is_exact:
             self._journal.clear()
         return Adopted(len(sessions) - len(missing), len(missing))

@@ -240,7 +240,7 @@ class Loop:
 
     # Reading: from a client's bytes to lines in outboxes
 
-    def _read(self, connection: Connection, event: int, now: float) -> None:  # noqa: C901, PLR0912
+    def _read(self, connection: Connection, event: int, now: float) -> None:  # noqa: C901, PLR0912, PLR0915
         """Look at one chunk of a client and route its lines; the codec makes clean lines of it."""
         try:
             chunk = connection.socket.recv(READ_BYTES, self._flags)
@@ -252,6 +252,7 @@ class Loop:
         if not chunk:
             self._departures.begin(connection, now)
             return
+        self._journal.note_reading(connection.slot)
         lines = connection.decoder.feed(chunk)
         self._lines += len(lines)
         routes = self._routes.by_name

@@ -109,6 +109,7 @@ class Transaction:
 
     def carry_out(self) -> None:
         """Do what the turn has decided."""
+        self._journal.note_read()
         self._act()
         self._finish()
 
