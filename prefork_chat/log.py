@@ -96,6 +96,7 @@ WORKER_STOPPED: Final = "worker.stopped"
 ACCEPT_PAUSED: Final = "accept.paused"
 ACCEPT_RESUMED: Final = "accept.resumed"
 SESSIONS_ADOPTED: Final = "sessions.adopted"
+CLIENT_EXPELLED: Final = "client.expelled"
 BACKLOG_UNPROTECTED: Final = "backlog.unprotected"
 LINE_REJECTED: Final = "line.rejected"
 

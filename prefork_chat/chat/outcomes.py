@@ -55,6 +55,12 @@ def resumed() -> bytes:
     return note(b"RESUMED: commands without an answer may or may not have been carried out")
 
 
+def expelled() -> bytes:
+    """Return the last line of a connection whose input makes the server fail again and again."""
+    text = b"your last lines make the server fail, goodbye: connect again without them"
+    return err(ANY_VERB, Code.INTERNAL, text)
+
+
 def login_expired() -> bytes:
     """Return the last line of a connection that has not said in time who it is."""
     text = b"no JOIN came in time, goodbye: connect again and JOIN <username>"

@@ -181,11 +181,12 @@ class Acceptor:
         client.setblocking(False)
         flags = progress.LOCAL if client.family == socket.AF_UNIX else 0
         self._registry.progress[slot] = flags
+        self._registry.positions[slot] = 0
         keeping.keep(self._keeper, slot, generation, client.fileno())
         shape = (client.family, client.type, client.proto)
         accepted = socket.SocketType(*shape, client.detach())
         connection = Connection(accepted, slot, generation, flags)
-        connection.written = connection.consumed = 0
+        connection.written = connection.consumed = connection.dealt = 0
         loop.welcome(connection)
 
     def _load(self) -> int:

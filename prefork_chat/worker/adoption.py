@@ -15,6 +15,7 @@ import socket
 from time import monotonic
 from typing import TYPE_CHECKING, Final, NamedTuple
 
+from prefork_chat import log
 from prefork_chat.chat import outcomes
 from prefork_chat.protocol.decoder import Decoder
 from prefork_chat.worker import counters, progress, spill
@@ -52,6 +53,7 @@ class Adoption:
         self._receipts = parts.receipts
         self._departures = parts.departures
         self._transaction = transaction
+        self._log = log.get_logger(p_id=inheritance.p_id, generation=inheritance.generation)
 
     def run(
         self, sessions: Sequence[Held], greet: Callable[[Connection], None], *, is_exact: bool
@@ -62,6 +64,7 @@ class Adoption:
         is recorded.
         """
         now = monotonic()
+        suspect = self._journal.suspect()
         record = self._journal.load()
         if record is not None:
             self._restore_words(record)
@@ -78,9 +81,10 @@ class Adoption:
         self._restore_backlogs(record, is_exact=is_exact)
         if record is not None:
             self._transaction.redo(record, missing)
-        for connection in self._clients.by_fd.values():
-            if connection.flags & progress.LOCAL:
-                counters.follow_peeks(connection.socket)
+        expelled = self._clients.by_slot.get(suspect)
+        if expelled is not None:
+            self._log.error(log.CLIENT_EXPELLED, slot=suspect)
+            self._departures.begin(expelled, now, outcomes.expelled())
         if not is_exact:
             self._journal.clear()
         return Adopted(len(sessions) - len(missing), len(missing))
@@ -90,11 +94,14 @@ class Adoption:
         self._journal.note_taken(record.taken)
         if self._journal.settled >= record.turn:
             return
-        words = [(slot, generation, word) for slot, generation, _, _, word in record.inputs]
-        words += [(slot, generation, word) for slot, generation, _, word, _ in record.writes]
-        for slot, generation, word in words:
-            if self._registry.generations[slot] == generation:
-                self._registry.progress[slot] = word
+        registry = self._registry
+        for slot, generation, _, end, word in record.inputs:
+            if registry.generations[slot] == generation:
+                registry.progress[slot] = word
+                registry.positions[slot] = end
+        for slot, generation, _, word, _ in record.writes:
+            if registry.generations[slot] == generation:
+                registry.progress[slot] = word
 
     def _connect(self, slot: int, generation: int) -> Connection | None:
         """Make a connection of a slot and its kept socket, None if that was not kept."""

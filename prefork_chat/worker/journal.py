@@ -10,10 +10,12 @@ their number.
 Memory of its own (a memfd, made by the supervisor before the first fork, inherited by every worker
 of that p_id). Owner: the one loop (p_id, t_id) that lives; its thread, while it holds the turn.
 
-    words     <q q q>       commit: place of the valid record << 32 | its length in bytes; 0: none
+    words     <5q>          commit: place of the valid record << 32 | its length in bytes; 0: none
                             settled: number of the last turn of which everything has been done
                             written: place of a record, how many of its writes were done, and how
                             many bytes of the last one (see `_progress`)
+                            reading: slot + 1 of the client that is being read, else 0
+                            deaths: how many workers in a row have died while reading a client
               <q> per loop  number of the last datagram that was taken from that loop
     records   on page boundaries behind them, MessagePack; a new one never overlaps the valid one
 """
@@ -29,9 +31,15 @@ import msgspec
 _COMMIT: Final = 0
 _SETTLED: Final = 1
 _WRITTEN: Final = 2
-_TAKEN: Final = 3
+_READING: Final = 3
+_DEATHS: Final = 4
+_TAKEN: Final = 5
 _WORD_BYTES: Final = 8
 _ALIGN: Final = 64
+
+MOST_DEATHS: Final = 3
+"""Deaths in a row while a client is read, and nothing done in between, until that client is not
+read any more: its line would be read again, and kill, for ever."""
 
 INITIAL_BYTES: Final = 256 * 1024
 """Room for records at the start; it grows with the largest turn."""
@@ -130,6 +138,28 @@ class Journal:
     def settle(self, turn: int) -> None:
         """Note that everything in the record of `turn` has been done."""
         self._words[_SETTLED] = turn
+
+    def note_reading(self, slot: int) -> None:
+        """Note that this client's input is being looked at, until `note_read`."""
+        self._words[_READING] = slot + 1
+
+    def note_read(self) -> None:
+        """Note that what was looked at did no harm."""
+        self._words[_READING] = 0
+        self._words[_DEATHS] = 0
+
+    def suspect(self) -> int:
+        """Return the slot whose input has ended MOST_DEATHS workers in a row, -1 if none has.
+
+        To be asked once, by a successor, before it reads anything.
+        """
+        reading = self._words[_READING]
+        self._words[_READING] = 0
+        if not reading:
+            self._words[_DEATHS] = 0
+            return -1
+        self._words[_DEATHS] += 1
+        return reading - 1 if self._words[_DEATHS] >= MOST_DEATHS else -1
 
     def note_written(self, writes: int, taken: int) -> None:
         """Note that `writes` of the valid record are done, of the last of them `taken` bytes."""

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from tests.supervisor.conftest import StartDaemon
 
 ROOT = Path(__file__).parents[2]
-WHILE_ALIVE = ["semaphore accept 0", "semaphore write 0", "objects", "supervisor.pid"]
+WHILE_ALIVE = ["semaphore accept 0", "semaphore write 0", "objects", "spill", "supervisor.pid"]
 
 
 def free_port() -> int:
