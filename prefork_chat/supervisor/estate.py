@@ -28,6 +28,7 @@ from prefork_chat.log import KEEPER_LIMITED, get_logger
 from prefork_chat.pairs import Pair, Pairs
 from prefork_chat.registry.layout import total_bytes
 from prefork_chat.registry.registry import Registry
+from prefork_chat.supervisor.adminsocket import AdminSocket
 from prefork_chat.supervisor.keeper import Keeper
 from prefork_chat.supervisor.ledger import Ledger
 from prefork_chat.supervisor.listeners import ListenerOpener, Listeners
@@ -56,6 +57,7 @@ class Estate:
     """
 
     runtime: RuntimeDirectory
+    admin: AdminSocket
     registry: Registry
     accept_semaphore: Semaphore
     pairs: Pairs
@@ -86,6 +88,8 @@ class Estate:
         with ExitStack() as undo:
             runtime = RuntimeDirectory.claim(resolve_runtime_dir(config))
             undo.callback(runtime.release)
+            admin = AdminSocket.open(runtime)
+            undo.callback(admin.close)
             ledger = Ledger(runtime)
             ledger.remove_leftovers()
             undo.callback(ledger.forget)
@@ -110,6 +114,7 @@ class Estate:
             undo.callback(keeper.close)
             return cls(
                 runtime,
+                admin,
                 registry,
                 accept_semaphore,
                 pairs,
