@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     import socket
     from collections.abc import Mapping
+    from pathlib import Path
 
     from prefork_chat.config import Config
     from prefork_chat.pairs import Pairs
@@ -34,8 +35,9 @@ class Inheritance:
     (generation, descriptor); the descriptors belong to the worker, which adopts those whose slot
     says `p_id` and closes the rest. A claimed slot of its own that is not there cannot be adopted.
     `journals[t_id]` is the memfd of loop (p_id, t_id): empty in the beginning, as the predecessor
-    left it ever after. `keeper` is where `keeping.keep`, `let_go` and `give` go, `nursery` where
-    `keeping.take` finds sessions that other workers have given to this one.
+    left it ever after. `spills` is the directory for what slow readers have not read. `keeper` is
+    where `keeping.keep`, `let_go` and `give` go, `nursery` where `keeping.take` finds sessions that
+    other workers have given to this one.
     """
 
     config: Config
@@ -49,6 +51,7 @@ class Inheritance:
     nursery: socket.socket
     kept: Mapping[int, tuple[int, int]]
     journals: tuple[int, ...]
+    spills: Path
     listeners: tuple[socket.socket, ...]
     news: int
     supervisor_pidfd: int

@@ -96,6 +96,9 @@ WORKER_STOPPED: Final = "worker.stopped"
 # -- events: in a worker
 ACCEPT_PAUSED: Final = "accept.paused"
 ACCEPT_RESUMED: Final = "accept.resumed"
+SESSIONS_ADOPTED: Final = "sessions.adopted"
+CLIENT_EXPELLED: Final = "client.expelled"
+BACKLOG_UNPROTECTED: Final = "backlog.unprotected"
 LINE_REJECTED: Final = "line.rejected"
 
 # Longest wait for a reader of the log who has fallen behind (a full pipe, a terminal after ^S).

@@ -30,6 +30,7 @@ supervisor, slots from the lowest up (measured 2026-11; a full registry's PSS is
 
 from __future__ import annotations
 
+import sys
 from dataclasses import dataclass
 from typing import Final
 
@@ -77,6 +78,10 @@ P_ID_SHIFT: Final = 16
 T_ID_SHIFT: Final = 8
 BYTE_MASK: Final = 0xFF
 """Of the p_id, the t_id, and the length."""
+LENGTH_BYTE: Final = 0 if sys.byteorder == "little" else 7
+T_ID_BYTE: Final = 1 if sys.byteorder == "little" else 6
+P_ID_BYTE: Final = 2 if sys.byteorder == "little" else 5
+"""Where they are among the bytes of the word."""
 
 TAG_BYTES: Final = 8
 INDEX_SLOT_BYTES: Final = 4

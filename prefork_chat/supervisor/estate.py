@@ -17,6 +17,7 @@ all of them. If that is less than `max_clients`, it is said at the start.
 from __future__ import annotations
 
 import os
+import shutil
 from contextlib import ExitStack
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
@@ -36,6 +37,7 @@ from prefork_chat.supervisor.runtime import RuntimeDirectory
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
+    from pathlib import Path
 
     from prefork_chat.config import Config
     from prefork_chat.registry.ipc import Semaphore
@@ -46,6 +48,8 @@ JOURNAL_NAME: Final = "prefork-chat-journal"
 # dump, clients that are being turned away; and each loop's own.
 _RESERVE: Final = 64
 _RESERVE_OF_LOOP: Final = 8
+
+_SPILLS: Final = "spill"
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,6 +62,7 @@ class Estate:
 
     runtime: RuntimeDirectory
     admin: AdminSocket
+    spills: Path
     registry: Registry
     accept_semaphore: Semaphore
     pairs: Pairs
@@ -90,6 +95,8 @@ class Estate:
             undo.callback(runtime.release)
             admin = AdminSocket.open(runtime)
             undo.callback(admin.close)
+            spills = _make_spills(runtime.path)
+            undo.callback(shutil.rmtree, spills, ignore_errors=True)
             ledger = Ledger(runtime)
             ledger.remove_leftovers()
             undo.callback(ledger.forget)
@@ -115,6 +122,7 @@ class Estate:
             return cls(
                 runtime,
                 admin,
+                spills,
                 registry,
                 accept_semaphore,
                 pairs,
@@ -142,6 +150,7 @@ class Estate:
             nursery=self.nurseries[p_id].outlet,
             kept=self.keeper.kept,
             journals=self.journals[p_id],
+            spills=self.spills,
             listeners=tuple(self.listeners.sockets),
             news=self.news,
             supervisor_pidfd=self.supervisor_pidfd,
@@ -188,3 +197,14 @@ def _most_kept(config: Config, descriptors: int) -> int:
             meaning="clients beyond end with their worker; raise `ulimit -n` or LimitNOFILE=",
         )
     return most
+
+
+def _make_spills(runtime_dir: Path) -> Path:
+    """Make the directory where workers keep backlogs; what a killed daemon left in it goes."""
+    spills = runtime_dir / _SPILLS
+    shutil.rmtree(spills, ignore_errors=True)
+    try:
+        spills.mkdir(mode=0o700)
+    except OSError as error:
+        raise StartError(f"{spills}: {error.strerror}") from error
+    return spills

@@ -18,7 +18,14 @@ if TYPE_CHECKING:
 
     from tests.supervisor.conftest import StartDaemon
 
-WHILE_ALIVE = ["semaphore accept 0", "semaphore write 0", "admin", "objects", "supervisor.pid"]
+WHILE_ALIVE = [
+    "semaphore accept 0",
+    "semaphore write 0",
+    "admin",
+    "objects",
+    "spill",
+    "supervisor.pid",
+]
 
 
 def free_port() -> int:
