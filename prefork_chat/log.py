@@ -79,6 +79,7 @@ OPERATION_REFUSED: Final = "operation.refused"
 REPLACEMENT_BEGUN: Final = "replacement.begun"
 REPLACEMENT_FINISHED: Final = "replacement.finished"
 REPLACEMENT_FAILED: Final = "replacement.failed"
+ADMIN_REFUSED: Final = "admin.refused"
 KEEPER_LIMITED: Final = "keeper.limited"
 KEEPER_FILLED: Final = "keeper.filled"
 # -- events: the life of a worker

@@ -29,6 +29,7 @@ from prefork_chat.log import KEEPER_LIMITED, get_logger
 from prefork_chat.pairs import Pair, Pairs
 from prefork_chat.registry.layout import total_bytes
 from prefork_chat.registry.registry import Registry
+from prefork_chat.supervisor.adminsocket import AdminSocket
 from prefork_chat.supervisor.keeper import Keeper
 from prefork_chat.supervisor.ledger import Ledger
 from prefork_chat.supervisor.listeners import ListenerOpener, Listeners
@@ -60,6 +61,7 @@ class Estate:
     """
 
     runtime: RuntimeDirectory
+    admin: AdminSocket
     spills: Path
     registry: Registry
     accept_semaphore: Semaphore
@@ -91,6 +93,8 @@ class Estate:
         with ExitStack() as undo:
             runtime = RuntimeDirectory.claim(resolve_runtime_dir(config))
             undo.callback(runtime.release)
+            admin = AdminSocket.open(runtime)
+            undo.callback(admin.close)
             spills = _make_spills(runtime.path)
             undo.callback(shutil.rmtree, spills, ignore_errors=True)
             ledger = Ledger(runtime)
@@ -117,6 +121,7 @@ class Estate:
             undo.callback(keeper.close)
             return cls(
                 runtime,
+                admin,
                 spills,
                 registry,
                 accept_semaphore,

@@ -172,7 +172,10 @@ class Operations:
             self._log.warning(CONFIG_KEPT, keys=kept, meaning="these need a restart")
         self._config = config
         self._workforce.adopt(config)
-        return self._begin_round("reload", [child.p_id for child in self._children])
+        round_ = self._begin_round("reload", [child.p_id for child in self._children])
+        if kept:
+            round_.remark = f"these keys need a restart: {', '.join(kept)}"
+        return round_
 
     def recycle(self, p_id: int) -> Round:
         """Have one worker replaced; raises Refused if there is none."""
@@ -228,7 +231,8 @@ class Operations:
     def describe(self) -> str:
         """Return how the daemon is, in a few words."""
         if self._drain_until_ns is not None:
-            return f"draining: {self._estate.registry.claimed} clients left"
+            left = self._estate.registry.claimed
+            return f"draining: {left} client{'' if left == 1 else 's'} left"
         ready = f"{self._children.ready_count()} of {self._children.wanted} workers ready"
         crashed = [f"worker {c.p_id} crashed {c.crashes}x" for c in self._children if c.crashes]
         return f"degraded: {', '.join(crashed)}; {ready}" if crashed else ready

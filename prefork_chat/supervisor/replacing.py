@@ -14,7 +14,7 @@ crashes again and again, the round has failed: those not told yet stay as they a
 from __future__ import annotations
 
 import signal
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
 
 from prefork_chat.registry.table import Order
@@ -34,14 +34,16 @@ PATIENCE_NS: Final = 5 * NANOSECONDS
 class Round:
     """Replace each p_id of `targets` if its worker is of that generation or an earlier one.
 
-    `failure` is why it has failed, once it is over and has. Changed by `Replacing` only.
+    `failure` is why it has failed, once it is over and has. Changed by `Replacing` only; `remark`
+    is what whoever has begun it wants to have said at its end.
     """
 
     reason: str
     targets: dict[int, int]
     begun_ns: int
-    is_over: bool = field(default=False)
-    failure: str = field(default="")
+    remark: str = ""
+    is_over: bool = False
+    failure: str = ""
 
 
 class Replacing:

@@ -3,7 +3,7 @@
 Runs in the main, and only, thread of the process that was started; called by the command. Once per
 turn of the loop, in this order:
 
-    wait → signals → reap → news → carry on with what is under way → tell systemd
+    wait → signals → reap → news → carry on with what is under way → admin → tell systemd
 
 What workers say to the keeper is heard within the wait, without such a turn: that is one datagram
 for each client that comes and one for each that goes. What an operator asks for is `operations`',
@@ -32,6 +32,7 @@ from prefork_chat.log import (
     SUPERVISOR_STOPPED,
     get_logger,
 )
+from prefork_chat.supervisor.admin import Admin
 from prefork_chat.supervisor.children import NANOSECONDS
 from prefork_chat.supervisor.estate import Estate
 from prefork_chat.supervisor.listeners import Interrupted, describe
@@ -94,28 +95,30 @@ class Supervisor:
                 runtime_dir=str(estate.runtime.path),
                 descriptors=descriptors,
             )
-            renounce = partial(_renounce, estate, notifier, inbox)
-            workforce = Workforce(self._config, estate, renounce, self._run_worker)
-            operations = Operations(self._config, self._load, estate, workforce, notifier)
-            return _Loop(estate, inbox, notifier, workforce, operations).run()
+            loop = _Loop(self._config, self._load, self._run_worker, estate, inbox, notifier)
+            undo.callback(loop.close)
+            return loop.run()
 
 
 class _Loop:
     """The loop and what it remembers between two turns. Owner: the main thread."""
 
-    def __init__(
+    def __init__(  # noqa: PLR0913, PLR0917 - what `run` has made, and nobody else calls it
         self,
+        config: Config,
+        load: Callable[[], Config],
+        run_worker: Callable[[Inheritance], int],
         estate: Estate,
         inbox: SignalInbox,
         notifier: Notifier,
-        workforce: Workforce,
-        operations: Operations,
     ) -> None:
+        self._estate: Final = estate
         self._inbox: Final = inbox
         self._notifier: Final = notifier
         self._log: Final = get_logger()
-        self._workforce: Final = workforce
-        self._operations: Final = operations
+        self._workforce: Final = Workforce(config, estate, self._renounce, run_worker)
+        self._operations: Final = Operations(config, load, estate, self._workforce, notifier)
+        self._admin: Final = Admin(estate, self._workforce, self._operations)
         self._addresses: Final = ", ".join(map(describe, estate.listeners.sockets))
         self._poll: Final = select.poll()
         self._poll.register(inbox.fileno(), select.POLLIN)
@@ -123,6 +126,7 @@ class _Loop:
         self._keeper: Final = estate.keeper
         self._only_keeper: Final = [(estate.keeper.fileno(), select.POLLIN)]
         self._poll.register(estate.keeper.fileno(), select.POLLIN)
+        self._poll.register(self._admin.fileno(), select.POLLIN)
         self._is_announced = False
         self._next_sign_ns = 0  # of life, to systemd
 
@@ -136,8 +140,13 @@ class _Loop:
             self._workforce.read_news()
             self._announce_if_ready()
             self._operations.advance()
+            self._admin.serve()
             self._tell_systemd()
         return self._operations.exit_code
+
+    def close(self) -> None:
+        """Hang up on whoever waits for the end of the daemon."""
+        self._admin.close()
 
     def _wait(self) -> None:
         """Wait for a signal, news, or the next deadline; the one place where signals come in.
@@ -160,6 +169,14 @@ class _Loop:
             deadline = min(deadline or self._next_sign_ns, self._next_sign_ns)
         return deadline
 
+    def _renounce(self) -> None:
+        """Give up, in a child, what is the supervisor's alone: the lock first, signals last."""
+        self._estate.runtime.close_in_child()
+        self._keeper.close_in_child()
+        self._admin.close_in_child()
+        self._notifier.close()
+        self._inbox.reset_in_child()
+
     def _announce_if_ready(self) -> None:
         children = self._workforce.children
         if self._is_announced or children.ready_count() < children.wanted:
@@ -179,14 +196,6 @@ class _Loop:
 
     def _describe(self) -> str:
         return f"{self._operations.describe()}; {self._addresses}"
-
-
-def _renounce(estate: Estate, notifier: Notifier, inbox: SignalInbox) -> None:
-    """Give up, in a child, what is the supervisor's alone: the lock first, signals last."""
-    estate.runtime.close_in_child()
-    estate.keeper.close_in_child()
-    notifier.close()
-    inbox.reset_in_child()
 
 
 def _wait_unless_stopped(inbox: SignalInbox, seconds: float) -> bool:

@@ -15,6 +15,7 @@ from tests.supervisor.daemon import Daemon
 
 StartDaemon = Callable[..., Daemon]
 ATTEMPTS = 16
+ROOT = Path(__file__).parents[2]
 
 
 def objects_of(directory: Path) -> list[str]:

@@ -201,3 +201,10 @@ def write_journal(inheritance: Inheritance) -> int:
         os.pwrite(fd, f"{inheritance.p_id}.{t_id}.{inheritance.generation}".encode().ljust(100), 0)
     become_ready(inheritance)
     return 0
+
+
+def fill_registry(inheritance: Inheritance) -> int:
+    """Claim every slot, for nobody."""
+    for _ in range(inheritance.registry.capacity):
+        inheritance.registry.claim(inheritance.p_id, 0)
+    return serve(inheritance)
