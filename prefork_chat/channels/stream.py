@@ -26,7 +26,8 @@ BUFFER_BYTES: Final = 1 << 20
 
 _HEADER: Final = struct.Struct("<I")
 _END: Final = 0xFFFFFFFF
-_READ_BYTES: Final = 262_144
+# One longest message, so that a row of them is read without putting pieces together.
+_READ_BYTES: Final = _HEADER.size + MAX_MESSAGE_BYTES
 _GONE: Final = select.POLLERR | select.POLLHUP
 
 
@@ -96,6 +97,7 @@ class StreamReceiver(Receiver):
         self._entry = entry
         self._buffer = b""
         self._at = 0
+        self._want_bytes = _READ_BYTES
 
     def fileno(self) -> int | None:
         """Return the readable end."""
@@ -124,6 +126,7 @@ class StreamReceiver(Receiver):
     def _next(self) -> bytes | Mark:
         """Return what the buffer has whole."""
         start = self._at + _HEADER.size
+        self._want_bytes = _READ_BYTES
         if len(self._buffer) < start:
             return Mark.NOTHING
         (length,) = _HEADER.unpack_from(self._buffer, self._at)
@@ -132,6 +135,8 @@ class StreamReceiver(Receiver):
         if length > MAX_MESSAGE_BYTES:
             raise ChannelError("this is not a channel's stream: it has no boundaries")
         if len(self._buffer) < start + length:
+            if length > _READ_BYTES // 2:
+                self._want_bytes = start + length - len(self._buffer)
             return Mark.NOTHING
         self._at = start + length
         return self._buffer[start : self._at]
@@ -139,7 +144,7 @@ class StreamReceiver(Receiver):
     def _read(self, seconds: float) -> bool:
         """Read more, waiting up to `seconds`; False if there is nothing. Raises PeerGone."""
         try:
-            data = os.read(self._fd, _READ_BYTES)
+            data = os.read(self._fd, self._want_bytes)
         except BlockingIOError:
             data = b""
         except ConnectionResetError as error:
@@ -150,7 +155,7 @@ class StreamReceiver(Receiver):
             if not events:
                 return False
             try:
-                data = os.read(self._fd, _READ_BYTES)
+                data = os.read(self._fd, self._want_bytes)
             except (BlockingIOError, ConnectionResetError):
                 return False
             if not data:

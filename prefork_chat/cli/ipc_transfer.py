@@ -9,6 +9,7 @@ from __future__ import annotations
 import os
 import select
 import signal
+import stat
 import sys
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Final
@@ -96,8 +97,9 @@ def _blocks(fd: int, sender: Sender) -> Iterator[bytes]:
     """Read to the end, looking around for the reader while there is nothing to read."""
     poll = select.poll()
     poll.register(fd, select.POLLIN)
+    can_wait = not stat.S_ISREG(os.fstat(fd).st_mode)
     while True:
-        if not poll.poll(TICK_SECONDS * 1000):
+        if can_wait and not poll.poll(TICK_SECONDS * 1000):
             if not sender.is_peer_alive():
                 raise PeerGone("the reader has gone")
             continue
