@@ -11,6 +11,7 @@ NotPermitted, ObjectRemoved, ChannelError.
 
 from __future__ import annotations
 
+import errno
 import signal
 import time
 from contextlib import contextmanager
@@ -182,6 +183,11 @@ class SysvQueue:
         except sysv_ipc.Error as error:
             self._tell(error)
             return False
+        except OSError as error:
+            if error.errno != errno.EINVAL:
+                raise
+            # What is too long is refused by sysv_ipc itself: so there is no such queue any more.
+            raise ObjectRemoved("the queue has been removed") from error
         return True
 
     def take(self, seconds: float) -> tuple[bytes, int] | None:
