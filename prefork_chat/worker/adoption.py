@@ -130,6 +130,8 @@ class Adoption:
             self._registry.withdraw(connection.slot, connection.generation)
         if flags & progress.LEAVING:
             self._departures.resume(connection, now)
+        elif record is not None and connection.slot in record.departing:
+            self._departures.begin(connection, now, *record.departing[connection.slot])
         elif not flags & progress.JOINED:
             self._departures.expect_login(connection, now)
         if record is None and flags & progress.GREETED:

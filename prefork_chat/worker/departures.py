@@ -81,11 +81,13 @@ class Departures:
             (finished if is_finished else self._departing).append(connection)
         return finished
 
-    def hurry(self, now: float) -> None:
-        """Have everybody who is departing say good-bye now, whatever he waits for."""
-        for connection in self._departing:
-            if not connection.has_said_goodbye and connection.fd >= 0:
-                self._say_goodbye(connection, now)
+    def unsaid(self) -> dict[int, list[bytes]]:
+        """Return the last words, by slot, of those who have yet to be sent them."""
+        return {
+            connection.slot: list(connection.last_words)
+            for connection in self._departing
+            if connection.last_words and not connection.has_said_goodbye and connection.fd >= 0
+        }
 
     def _advance(self, connection: Connection, now: float) -> bool:
         """Return True when the connection has said all that it had to say, or had its time."""
@@ -95,17 +97,14 @@ class Departures:
             )
             if is_waiting and now < connection.departs_at:
                 return False
-            self._say_goodbye(connection, now)
+            connection.has_said_goodbye = True
+            connection.departs_at = now + FLUSH_SECONDS
+            connection.flags |= progress.LEAVING
+            self._clients.withdraw(connection)
+            if connection.last_words:
+                self._clients.say(connection, *connection.last_words)
         is_written = not connection.out and connection.backlog is None
         return is_written or now >= connection.departs_at
-
-    def _say_goodbye(self, connection: Connection, now: float) -> None:
-        connection.has_said_goodbye = True
-        connection.departs_at = now + FLUSH_SECONDS
-        connection.flags |= progress.LEAVING
-        self._clients.withdraw(connection)
-        if connection.last_words:
-            self._clients.say(connection, *connection.last_words)
 
     def _expire_logins(self, now: float) -> None:
         while self._next_login_by() <= now:

@@ -68,7 +68,8 @@ class Record(msgspec.Struct, array_like=True, gc=False):
     `taken` are (loop's index, number) of the datagrams of others that the turn dealt with.
     `datagrams` are (p_id, bytes) that have not been sent yet, oldest first. `confirmed` are (slot,
     generation, position) of slow readers: what ends there has been answered for. `is_handover`: the
-    worker ended in order, and `unread` is what it had read of lines without an end, by slot.
+    worker ended in order, and by slot `unread` is what it had read of lines without an end, and
+    `departing` the last words of those who wait for their last answers.
     """
 
     turn: int
@@ -80,6 +81,7 @@ class Record(msgspec.Struct, array_like=True, gc=False):
     confirmed: list[tuple[int, int, int]] = []
     is_handover: bool = False
     unread: dict[int, bytes] = {}
+    departing: dict[int, list[bytes]] = {}
 
 
 _encode = msgspec.msgpack.Encoder().encode

@@ -26,7 +26,6 @@ import contextlib
 import os
 import socket
 from dataclasses import dataclass
-from time import monotonic
 from typing import TYPE_CHECKING, Final, TypeAlias
 
 from prefork_chat.worker import counters, progress
@@ -143,7 +142,6 @@ class Transaction:
         """Leave to the successor what only this process knows, at the end of a turn."""
         if self._is_exact:
             return  # it knows nothing that is not recorded
-        self._departures.hurry(monotonic())
         if not self.is_empty:
             self.carry_out()
         unread = {}
@@ -154,7 +152,13 @@ class Transaction:
                 connection.backlog.persist(self._clients.spill_path(connection))
         self._turn += 1
         datagrams = self._routes.compose()
-        record = Record(self._turn, datagrams=datagrams, is_handover=True, unread=unread)
+        record = Record(
+            self._turn,
+            datagrams=datagrams,
+            is_handover=True,
+            unread=unread,
+            departing=self._departures.unsaid(),
+        )
         self._journal.commit(record)
 
     def take_up_reading(self, connection: Connection) -> None:

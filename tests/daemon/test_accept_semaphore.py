@@ -53,9 +53,12 @@ def test_the_service_survives_the_killing_of_a_thousand_holders(start_daemon: St
         if n % 50 == 0:
             with LineClient.connect(daemon.addresses[0]) as client:
                 client.expect_greeting()
+    until(
+        lambda: fd_count(daemon.pid) == supervisor_fds,
+        "the keeper to let go of those who have gone",
+    )
     check_service(daemon)
     assert len(daemon.log.events(log.WORKER_EXITED, how="SIGKILL")) >= KILLS
-    assert fd_count(daemon.pid) == supervisor_fds
     assert status(daemon.pid).threads == 1
 
 

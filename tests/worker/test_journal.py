@@ -35,6 +35,7 @@ RECORDS = st.builds(
     confirmed=st.lists(st.tuples(SMALL, SMALL, SMALL), max_size=4),
     is_handover=st.booleans(),
     unread=st.dictionaries(st.integers(0, 2**20), BYTES, max_size=4),
+    departing=st.dictionaries(st.integers(0, 2**20), st.lists(BYTES, max_size=2), max_size=4),
 )
 
 
