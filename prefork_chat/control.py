@@ -39,6 +39,10 @@ class Reload(Struct, frozen=True, tag="reload", tag_field="kind"):
     """Load the configuration and replace all workers."""
 
 
+class Upgrade(Struct, frozen=True, tag="upgrade", tag_field="kind"):
+    """Become the program that is installed now, and replace all workers."""
+
+
 class Drain(Struct, frozen=True, tag="drain", tag_field="kind"):
     """Accept nobody more, and stop when all have left."""
 
@@ -47,7 +51,7 @@ class Stop(Struct, frozen=True, tag="stop", tag_field="kind"):
     """Stop in order; a second one: at once."""
 
 
-Request: TypeAlias = Workers | Clients | Recycle | Reload | Drain | Stop
+Request: TypeAlias = Workers | Clients | Recycle | Reload | Upgrade | Drain | Stop
 
 
 class Worker(Struct, frozen=True, tag="worker", tag_field="kind"):

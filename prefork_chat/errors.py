@@ -42,6 +42,10 @@ class OperationError(PreforkChatError):
     """A running daemon has refused what it was asked for, or failed; the message is its own."""
 
 
+class UpgradeError(PreforkChatError):
+    """This program cannot take over from the running one; the message says what is in the way."""
+
+
 class ListenError(PreforkChatError):
     """An address cannot be listened on; the message names the address."""
 

@@ -8,7 +8,7 @@ protocol, and so that a worker needs no global variable to find what was made be
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
 if TYPE_CHECKING:
     import socket
@@ -20,6 +20,14 @@ if TYPE_CHECKING:
     from prefork_chat.registry.ipc import Semaphore
     from prefork_chat.registry.registry import Registry
     from prefork_chat.registry.table import WorkerTable
+
+COMPATIBILITY: Final = 1
+"""One more whenever workers of this version and the last one could not live side by side.
+
+During an upgrade they do: they send each other datagrams, adopt each other's sessions and journals
+and speak to the same keeper. So it grows with every change of what any of these looks like or
+means. (The registry's layout has a number of its own.)
+"""
 
 
 @dataclass(frozen=True, slots=True)

@@ -17,6 +17,10 @@ from __future__ import annotations
 
 import socket
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,6 +43,14 @@ class Pair:
             end.setblocking(False)
         return cls(inlet, outlet)
 
+    @classmethod
+    def resume(cls, inlet_fd: int, outlet_fd: int) -> Pair:
+        """Take over a pair that was created before, by its descriptors."""
+        inlet, outlet = socket.socket(fileno=inlet_fd), socket.socket(fileno=outlet_fd)
+        for end in (inlet, outlet):
+            end.setblocking(False)
+        return cls(inlet, outlet)
+
     def close(self) -> None:
         """Close both ends in this process."""
         self.inlet.close()
@@ -53,17 +65,12 @@ class Pairs:
     loops: tuple[tuple[Pair, ...], ...]
 
     @classmethod
-    def create(cls, workers: int, threads: int, buffer_bytes: int) -> Pairs:
-        """Open the arrays for `workers` processes of `threads` loops (before the first fork)."""
+    def arrange(cls, workers: int, threads: int, pair: Callable[[str], Pair]) -> Pairs:
+        """Put up the arrays from what `pair` returns for each name: `process.P`, `loop.P.T`."""
         return cls(
-            tuple(Pair.create(buffer_bytes) for _ in range(workers)),
-            tuple(tuple(Pair.create(buffer_bytes) for _ in range(threads)) for _ in range(workers)),
+            tuple(pair(f"process.{p_id}") for p_id in range(workers)),
+            tuple(
+                tuple(pair(f"loop.{p_id}.{t_id}") for t_id in range(threads))
+                for p_id in range(workers)
+            ),
         )
-
-    def close(self) -> None:
-        """Close every end in this process."""
-        for pair in self.processes:
-            pair.close()
-        for row in self.loops:
-            for pair in row:
-                pair.close()

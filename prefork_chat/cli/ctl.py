@@ -20,7 +20,17 @@ from typing import TYPE_CHECKING, Any, Final
 import msgspec
 
 from prefork_chat import config, control
-from prefork_chat.control import Clients, Done, Drain, Failed, Recycle, Reload, Stop, Workers
+from prefork_chat.control import (
+    Clients,
+    Done,
+    Drain,
+    Failed,
+    Recycle,
+    Reload,
+    Stop,
+    Upgrade,
+    Workers,
+)
 from prefork_chat.errors import NotRunning, OperationError
 
 if TYPE_CHECKING:
@@ -36,6 +46,7 @@ _SIMPLE: Final = (
     ("workers", "list the workers", Workers),
     ("clients", "list the clients", Clients),
     ("reload", "load the configuration and replace all workers, one at a time", Reload),
+    ("upgrade", "become the program that is installed now; nobody is disconnected", Upgrade),
     ("drain", "accept nobody more, and end when all clients have left", Drain),
     ("stop", "end the daemon in order; a second time: at once", Stop),
 )

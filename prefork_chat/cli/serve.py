@@ -45,10 +45,11 @@ def run(arguments: argparse.Namespace) -> int:
     log.configure(settings.log)
     # Here, so that the other subcommands start without loading the server.
     from prefork_chat.supervisor.supervisor import Supervisor  # noqa: PLC0415
+    from prefork_chat.supervisor.upgrading import is_handover  # noqa: PLC0415
     from prefork_chat.worker.worker import run_worker  # noqa: PLC0415
 
     supervisor = Supervisor(settings, run_worker, load)
-    if "LISTEN_FDS" not in os.environ:
+    if "LISTEN_FDS" not in os.environ and not is_handover(os.environ):
         print(welcome(settings), flush=True)
     return supervisor.run()
 

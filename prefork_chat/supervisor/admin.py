@@ -1,9 +1,10 @@
 """Who may ask the running daemon something, how that is read, and how answers leave.
 
-The supervisor's only thread calls `serve` in each turn of its loop; `fileno()` is readable when
-somebody has come, has asked, or takes more of his answer. Nothing here waits for anybody. What is
-asked for goes to `operations`, as a signal does; what an answer consists of is made line by line,
-as fast as it is taken, so that a long one neither fills memory nor stops the loop.
+The supervisor's only thread calls `hear` and `answer` in each turn of its loop; `fileno()` is
+readable when somebody has come, has asked, or takes more of his answer. Nothing here waits for
+anybody. What is asked for goes to `operations`, as a signal does; what an answer consists of is
+made line by line, as fast as it is taken, so that a long one neither fills memory nor stops the
+loop.
 
 Only root and the daemon's own user are heard: the socket's mode (0600) says so, and what the kernel
 tells of the peer (SO_PEERCRED). A peer has one request. Of many peers the oldest must go.
@@ -19,7 +20,17 @@ import time
 from typing import TYPE_CHECKING, Final, assert_never
 
 from prefork_chat import control
-from prefork_chat.control import Clients, Done, Drain, Failed, Recycle, Reload, Stop, Workers
+from prefork_chat.control import (
+    Clients,
+    Done,
+    Drain,
+    Failed,
+    Recycle,
+    Reload,
+    Stop,
+    Upgrade,
+    Workers,
+)
 from prefork_chat.errors import ConfigError
 from prefork_chat.log import ADMIN_REFUSED, get_logger
 from prefork_chat.supervisor import reports
@@ -28,7 +39,7 @@ from prefork_chat.supervisor.operations import Refused
 from prefork_chat.supervisor.replacing import Round
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterable, Iterator
 
     from prefork_chat.control import Answer, Request
     from prefork_chat.supervisor.estate import Estate
@@ -71,16 +82,42 @@ class Admin:
         """Return the descriptor to poll for reading."""
         return self._epoll.fileno()
 
-    def serve(self) -> None:
-        """Do what can be done now for everybody."""
+    def hear(self) -> None:
+        """Let in who has come, begin what is asked for, send what is taken."""
         for fd, _ in self._epoll.poll(0):
             if fd == self._listener.fileno():
                 self._welcome()
             elif fd in self._peers:
                 self._carry_on(self._peers[fd])
+
+    def answer(self) -> None:
+        """Answer those whose round is over."""
         for peer in list(self._peers.values()):
             if peer.waits_for is not None and peer.waits_for.is_over:
                 self._answer(peer, iter([_outcome(peer.waits_for)]))
+
+    def hand_on(self) -> list[tuple[int, bytes | None]]:
+        """Return who has still to ask or waits for a round: descriptor, and what he has said.
+
+        None instead: his question has been understood. Who is being answered is not among them.
+        """
+        return [
+            (fd, None if peer.has_asked else peer.question)
+            for fd, peer in self._peers.items()
+            if not peer.has_asked or peer.waits_for is not None
+        ]
+
+    def resume(self, handed_on: Iterable[tuple[int, bytes | None]], round_: Round) -> None:
+        """Go on with those of another supervisor; who waited for something waits for `round_`."""
+        for fd, question in handed_on:
+            connection = socket.socket(fileno=fd)
+            connection.setblocking(False)
+            peer = self._admit(connection)
+            if question is None:
+                peer.has_asked = True
+                peer.waits_for = round_
+            else:
+                peer.question = question
 
     def close_in_child(self) -> None:
         """Close what a worker has no use for."""
@@ -110,18 +147,22 @@ class Admin:
             return
         if len(self._peers) == _MOST_PEERS:
             self._part(next(iter(self._peers.values())))
-        self._peers[connection.fileno()] = Peer(connection)
+        self._admit(connection)
+
+    def _admit(self, connection: socket.socket) -> Peer:
+        peer = self._peers[connection.fileno()] = Peer(connection)
         self._epoll.register(connection, select.EPOLLIN)
+        return peer
 
     def _carry_on(self, peer: Peer) -> None:
         if not peer.has_asked:
-            self._hear(peer)
+            self._listen(peer)
         elif peer.out:
             self._write(peer)
         else:
             self._part(peer)  # he has hung up, or says more than he may
 
-    def _hear(self, peer: Peer) -> None:
+    def _listen(self, peer: Peer) -> None:
         try:
             data = peer.connection.recv(control.REQUEST_BYTES)
         except OSError:
@@ -152,23 +193,26 @@ class Admin:
 
     def _begin(self, request: Request) -> Round | Iterator[Answer] | None:
         """Begin what is asked for; None if the end of the connection is to be the answer."""
+        begun: Round | Iterator[Answer] | None = None
         match request:
             case Workers():
-                return reports.workers(self._estate, self._workforce)
+                begun = reports.workers(self._estate, self._workforce)
             case Clients():
-                return reports.clients(self._estate)
+                begun = reports.clients(self._estate)
             case Recycle(p_id):
-                return self._operations.recycle(p_id)
+                begun = self._operations.recycle(p_id)
             case Reload():
-                return self._operations.reload()
+                begun = self._operations.reload()
+            case Upgrade():
+                begun = self._operations.upgrade()
             case Drain():
                 self._operations.drain()
-                return iter([Done(self._operations.describe())])
+                begun = iter([Done(self._operations.describe())])
             case Stop():
                 self._operations.stop("ctl stop")
-                return None
             case _:
                 assert_never(request)
+        return begun
 
     def _answer(self, peer: Peer, answers: Iterator[Answer]) -> None:
         peer.waits_for = None

@@ -108,7 +108,7 @@ class Children:
 
         `chance` returns floats from 0 up to 1.
         """
-        self._children: Final = tuple(Child(p_id) for p_id in range(places))
+        self._children: Final = [Child(p_id) for p_id in range(places)]
         self._by_pid: Final[dict[int, Child]] = {}
         self.policy = policy
         self._chance: Final = chance
@@ -135,6 +135,12 @@ class Children:
             if child.phase is Phase.ABSENT:
                 child.phase = Phase.WAITING
                 child.due_ns = now_ns
+
+    def resume(self, child: Child) -> None:
+        """Put a child in its place that another table of this daemon has had."""
+        self._children[child.p_id] = child
+        if child.pid:
+            self._by_pid[child.pid] = child
 
     def is_surplus(self, child: Child) -> bool:
         """Say whether the child is to leave."""

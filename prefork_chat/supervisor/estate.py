@@ -1,10 +1,11 @@
-"""What is made before the first fork and removed after the last child: all that workers inherit.
+"""What there is before the first fork and is removed after the last child: all workers inherit it.
 
 Called by the supervisor's only thread. The order is the module's decision: first the lock, then the
 leftovers of a dead predecessor, then what has a name, each in the ledger before it is made, and
 listeners last, so that nobody connects before there is something to serve him. `close` goes back
-the same way. The supervisor makes the registry and never takes its lock: a worker that dies with it
-can hang nobody here.
+the same way. Where a part comes from - made anew, or handed on by a supervisor before us - is its
+source's business (`sources`). The supervisor makes the registry and never takes its lock: a worker
+that dies with it can hang nobody here.
 
 There is room for `ServerConfig.worker_places` workers from the start: pairs, journals and table
 rows cannot be added to what workers have by fork.
@@ -22,34 +23,42 @@ from contextlib import ExitStack
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
 
-from prefork_chat.config import resolve_runtime_dir
-from prefork_chat.errors import StartError
 from prefork_chat.inheritance import Inheritance
 from prefork_chat.log import KEEPER_LIMITED, get_logger
 from prefork_chat.pairs import Pair, Pairs
-from prefork_chat.registry.layout import total_bytes
-from prefork_chat.registry.registry import Registry
-from prefork_chat.supervisor.adminsocket import AdminSocket
+from prefork_chat.supervisor.deed import Deed, SocketFileEntry, write_child
 from prefork_chat.supervisor.keeper import Keeper
-from prefork_chat.supervisor.ledger import Ledger
-from prefork_chat.supervisor.listeners import ListenerOpener, Listeners
-from prefork_chat.supervisor.runtime import RuntimeDirectory
+from prefork_chat.supervisor.reloading import write_fixed
+from prefork_chat.supervisor.sources import (
+    ADMIN,
+    DIRECTORY,
+    NEWS,
+    PIDFILE,
+    REGISTRY,
+    client_name,
+    inlet_name,
+    listener_name,
+    outlet_name,
+)
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Mapping
     from pathlib import Path
 
     from prefork_chat.config import Config
-    from prefork_chat.registry.ipc import Semaphore
-    from prefork_chat.supervisor.notify import PassedFd
+    from prefork_chat.registry.ipc import Semaphore, SharedMemory
+    from prefork_chat.registry.registry import Registry
+    from prefork_chat.supervisor.adminsocket import AdminSocket
+    from prefork_chat.supervisor.children import Children
+    from prefork_chat.supervisor.listeners import Listeners
+    from prefork_chat.supervisor.runtime import RuntimeDirectory
+    from prefork_chat.supervisor.sources import Source
 
-JOURNAL_NAME: Final = "prefork-chat-journal"
+_KEEPER: Final = "keeper"
 # What a process of ours opens besides what it begins with: poll sets, wake-ups, a log, a stack
 # dump, clients that are being turned away; and each loop's own.
 _RESERVE: Final = 64
 _RESERVE_OF_LOOP: Final = 8
-
-_SPILLS: Final = "spill"
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,9 +72,12 @@ class Estate:
     runtime: RuntimeDirectory
     admin: AdminSocket
     spills: Path
-    registry: Registry
+    write_semaphore: Semaphore
     accept_semaphore: Semaphore
+    memory: SharedMemory
+    registry: Registry
     pairs: Pairs
+    named_pairs: Mapping[str, Pair]
     keeper_pair: Pair
     nurseries: tuple[Pair, ...]
     journals: tuple[tuple[int, ...], ...]
@@ -76,56 +88,60 @@ class Estate:
     _undo: ExitStack
 
     @classmethod
-    def make(
-        cls,
-        config: Config,
-        descriptors: int,
-        passed: Sequence[PassedFd],
-        wait: Callable[[float], bool],
-    ) -> Estate:
-        """Make everything; `passed` are systemd's sockets, `wait` is `ListenerOpener`'s.
+    def put_up(cls, source: Source, max_clients: int, descriptors: int) -> Estate:
+        """Get everything from `source`; `descriptors`: how many this process may have open.
 
-        `descriptors`: how many this process may have open. Raises AlreadyRunning, StartError or
-        ListenError, and has removed all that it made then.
+        Raises AlreadyRunning, StartError or ListenError, and has removed all that there was then.
         """
-        server = config.server
-        shape = (server.max_clients, server.worker_places, server.threads)
         with ExitStack() as undo:
-            runtime = RuntimeDirectory.claim(resolve_runtime_dir(config))
+            runtime = source.runtime()
             undo.callback(runtime.release)
-            admin = AdminSocket.open(runtime)
+            admin = source.admin(runtime)
             undo.callback(admin.close)
-            spills = _make_spills(runtime.path)
+            spills = source.spills(runtime)
             undo.callback(shutil.rmtree, spills, ignore_errors=True)
-            ledger = Ledger(runtime)
-            ledger.remove_leftovers()
+            ledger = source.ledger(runtime)
             undo.callback(ledger.forget)
-            write_semaphore = ledger.make_semaphore("write", 1)
+            write_semaphore = source.semaphore("write")
             undo.callback(write_semaphore.remove)
-            accept_semaphore = ledger.make_semaphore("accept", 1)
+            accept_semaphore = source.semaphore("accept")
             undo.callback(accept_semaphore.remove)
-            memory = ledger.make_memory("registry", total_bytes(*shape))
-            registry = Registry.create(memory, write_semaphore, *shape)
-            try:
-                pairs, keeper_pair, nurseries, journals = _make_channels(config, undo)
-            except OSError as error:
-                reason = f"{error.strerror} (see `ulimit -n`)"
-                raise StartError(f"socketpairs of the workers: {reason}") from error
-            news = os.eventfd(0, os.EFD_NONBLOCK | os.EFD_CLOEXEC)
+            memory = source.memory()
+            registry = source.registry(memory, write_semaphore)
+            named_pairs: dict[str, Pair] = {}
+
+            def pair(name: str) -> Pair:
+                made = named_pairs[name] = source.pair(name)
+                undo.callback(made.close)
+                return made
+
+            pairs = Pairs.arrange(source.places, source.threads, pair)
+            keeper_pair = pair(_KEEPER)
+            nurseries = tuple(pair(f"nursery.{p_id}") for p_id in range(source.places))
+            journals = _get_journals(source, undo)
+            news = source.news()
             undo.callback(os.close, news)
             supervisor_pidfd = os.pidfd_open(os.getpid())
             undo.callback(os.close, supervisor_pidfd)
-            listeners = ListenerOpener(server, ledger, wait).open(passed)
+            listeners = source.listeners()
             undo.callback(listeners.close)
-            keeper = Keeper(keeper_pair, nurseries, _most_kept(config, descriptors))
+            kept = source.kept()
+            # Those kept now are open already, and count among those that can be.
+            unused = descriptors - len(os.listdir("/proc/self/fd")) + len(kept)
+            keeper = Keeper(keeper_pair, nurseries, _most_kept(source.threads, unused))
             undo.callback(keeper.close)
+            keeper.resume(kept, source.undelivered())
+            _complain_if_fewer(keeper.limit, max_clients, descriptors)
             return cls(
                 runtime,
                 admin,
                 spills,
-                registry,
+                write_semaphore,
                 accept_semaphore,
+                memory,
+                registry,
                 pairs,
+                named_pairs,
                 keeper_pair,
                 nurseries,
                 journals,
@@ -156,55 +172,74 @@ class Estate:
             supervisor_pidfd=self.supervisor_pidfd,
         )
 
+    def descriptors(self) -> dict[str, int]:
+        """Return every descriptor that a supervisor after us needs, by its name."""
+        found = {
+            DIRECTORY: self.runtime.fd,
+            PIDFILE: self.runtime.pidfile_fd,
+            ADMIN: self.admin.socket.fileno(),
+            REGISTRY: self.memory.fd,
+            NEWS: self.news,
+        }
+        for name, pair in self.named_pairs.items():
+            found[inlet_name(name)] = pair.inlet.fileno()
+            found[outlet_name(name)] = pair.outlet.fileno()
+        for p_id, row in enumerate(self.journals):
+            found |= {_journal_name(p_id, t_id): fd for t_id, fd in enumerate(row)}
+        for number, listener in enumerate(self.listeners.sockets):
+            found[listener_name(number)] = listener.fileno()
+        for slot, (generation, fd) in self.keeper.kept.items():
+            found[client_name(slot, generation)] = fd
+        return found
+
+    def deed(self, config: Config, children: Children, begun_ns: int) -> Deed:
+        """Return what a supervisor after us must know besides the descriptors."""
+        return Deed(
+            begun_ns=begun_ns,
+            runtime_dir=str(self.runtime.path),
+            fixed=write_fixed(config),
+            semaphores={"write": self.write_semaphore.key, "accept": self.accept_semaphore.key},
+            places=self.registry.workers,
+            threads=self.registry.threads,
+            listeners=len(self.listeners.sockets),
+            files=[SocketFileEntry(file.path, *file.identity) for file in self.listeners.files],
+            kept=[(slot, generation) for slot, (generation, _) in self.keeper.kept.items()],
+            undelivered=self.keeper.undelivered,
+            children=[write_child(child) for child in children],
+        )
+
     def close(self) -> None:
         """Remove everything. The registry's memory goes with the last process that has it."""
         self._undo.close()
 
 
-def _make_channels(
-    config: Config, undo: ExitStack
-) -> tuple[Pairs, Pair, tuple[Pair, ...], tuple[tuple[int, ...], ...]]:
-    """Open all pairs and journals; `undo` closes them. Raises OSError."""
-    places, threads = config.server.worker_places, config.server.threads
-    buffer_bytes = config.limits.pair_buffer_bytes
-    pairs = Pairs.create(places, threads, buffer_bytes)
-    undo.callback(pairs.close)
-    keeper_pair = Pair.create(buffer_bytes)
-    undo.callback(keeper_pair.close)
-    nurseries = tuple(Pair.create(buffer_bytes) for _ in range(places))
-    for nursery in nurseries:
-        undo.callback(nursery.close)
-    journals = tuple(
-        tuple(os.memfd_create(JOURNAL_NAME, os.MFD_CLOEXEC) for _ in range(threads))
-        for _ in range(places)
+def _get_journals(source: Source, undo: ExitStack) -> tuple[tuple[int, ...], ...]:
+    def journal(p_id: int, t_id: int) -> int:
+        fd = source.journal(_journal_name(p_id, t_id))
+        undo.callback(os.close, fd)
+        return fd
+
+    return tuple(
+        tuple(journal(p_id, t_id) for t_id in range(source.threads))
+        for p_id in range(source.places)
     )
-    for row in journals:
-        for journal in row:
-            undo.callback(os.close, journal)
-    return pairs, keeper_pair, nurseries, journals
 
 
-def _most_kept(config: Config, descriptors: int) -> int:
-    """Return for how many clients there are descriptors; complain if these are too few."""
-    reserve = _RESERVE + _RESERVE_OF_LOOP * config.server.threads
-    most = max(0, descriptors - len(os.listdir("/proc/self/fd")) - reserve)
-    if most < config.server.max_clients:
+def _journal_name(p_id: int, t_id: int) -> str:
+    return f"journal.{p_id}.{t_id}"
+
+
+def _most_kept(threads: int, unused: int) -> int:
+    """Return how many of the unused descriptors may be clients'."""
+    return max(0, unused - _RESERVE - _RESERVE_OF_LOOP * threads)
+
+
+def _complain_if_fewer(most: int, max_clients: int, descriptors: int) -> None:
+    if most < max_clients:
         get_logger().warning(
             KEEPER_LIMITED,
             clients=most,
-            max_clients=config.server.max_clients,
+            max_clients=max_clients,
             descriptors=descriptors,
             meaning="clients beyond end with their worker; raise `ulimit -n` or LimitNOFILE=",
         )
-    return most
-
-
-def _make_spills(runtime_dir: Path) -> Path:
-    """Make the directory where workers keep backlogs; what a killed daemon left in it goes."""
-    spills = runtime_dir / _SPILLS
-    shutil.rmtree(spills, ignore_errors=True)
-    try:
-        spills.mkdir(mode=0o700)
-    except OSError as error:
-        raise StartError(f"{spills}: {error.strerror}") from error
-    return spills

@@ -29,7 +29,7 @@ from prefork_chat.keeping import NO_FD, Give, Keep, LetGo
 from prefork_chat.log import KEEPER_FILLED, get_logger
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Iterable, Mapping, Sequence
 
     from prefork_chat.pairs import Pair
 
@@ -44,8 +44,8 @@ _ROOM: Final = 0.9
 class Keeper:
     """The kept sockets. Owner: the supervisor's thread.
 
-    `fileno()` is readable when `drain` has something to do. `has_filled`: the limit has been met
-    and `report` has not said so yet.
+    `fileno()` is readable when `drain` has something to do. `limit`: the most it keeps.
+    `has_filled`: the limit has been met and `report` has not said so yet.
     """
 
     def __init__(self, pair: Pair, nurseries: Sequence[Pair], limit: int) -> None:
@@ -54,7 +54,7 @@ class Keeper:
         self._undelivered: dict[int, deque[tuple[int, int]]] = {}  # p_id: (slot, generation)
         self._outlet: Final = pair.outlet
         self._nurseries: Final = nurseries
-        self._limit: Final = limit
+        self.limit: Final = limit
         self.has_filled = False
         self._is_full = False
         queued_bytes = pair.inlet.getsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF)
@@ -68,6 +68,23 @@ class Keeper:
     def kept(self) -> Mapping[int, tuple[int, int]]:
         """What is kept, by slot: (generation, descriptor)."""
         return self._entries
+
+    @property
+    def undelivered(self) -> list[tuple[int, int, int]]:
+        """What has been given and does not fit into its nursery yet: (p_id, slot, generation)."""
+        return [
+            (p_id, slot, generation)
+            for p_id, queue in self._undelivered.items()
+            for slot, generation in queue
+        ]
+
+    def resume(
+        self, kept: Mapping[int, tuple[int, int]], undelivered: Iterable[tuple[int, int, int]]
+    ) -> None:
+        """Go on with what another keeper of these pairs has kept and has not delivered."""
+        self._entries.update(kept)
+        for p_id, slot, generation in undelivered:
+            self._give(slot, generation, p_id)
 
     def fileno(self) -> int:
         """Return the descriptor to poll for reading."""
@@ -88,7 +105,7 @@ class Keeper:
             self.has_filled = False
             self._log.warning(
                 KEEPER_FILLED,
-                kept=self._limit,
+                kept=self.limit,
                 meaning="clients that come now end with their worker (see `ulimit -n`)",
             )
 
@@ -139,7 +156,7 @@ class Keeper:
                 _close_fd(fd)
                 return
             self._close(slot)
-        if fd == NO_FD or len(self._entries) >= self._limit:
+        if fd == NO_FD or len(self._entries) >= self.limit:
             _close_fd(fd)
             self.has_filled = self.has_filled or not self._is_full
             self._is_full = True
@@ -151,7 +168,7 @@ class Keeper:
 
     def _close(self, slot: int) -> None:
         os.close(self._entries.pop(slot)[1])
-        if self._is_full and len(self._entries) < self._limit * _ROOM:
+        if self._is_full and len(self._entries) < self.limit * _ROOM:
             self._is_full = False
 
     def _give(self, slot: int, generation: int, p_id: int) -> None:

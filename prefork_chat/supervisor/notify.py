@@ -17,6 +17,8 @@ if TYPE_CHECKING:
 
 FIRST_LISTEN_FD: Final = 3  # sd_listen_fds(3), SD_LISTEN_FDS_START
 
+_VARIABLES: Final = ("NOTIFY_SOCKET", "WATCHDOG_USEC", "WATCHDOG_PID")
+
 
 @dataclass(frozen=True, slots=True)
 class PassedFd:
@@ -29,12 +31,14 @@ class PassedFd:
 class Notifier:
     """Tells systemd how the daemon is. Owner: the supervisor's thread.
 
+    `variables`: what it has taken out of the environment, for a program that we become.
     `watchdog_seconds`: how often systemd wants to hear `watchdog()` at least, None for never. Half
     of what WATCHDOG_USEC says, as sd_watchdog_enabled(3) advises.
     """
 
     def __init__(self, environ: MutableMapping[str, str]) -> None:
         """Take NOTIFY_SOCKET and WATCHDOG_* out of `environ`: no child may speak for the daemon."""
+        self.variables: Final = {key: environ[key] for key in _VARIABLES if key in environ}
         path = environ.pop("NOTIFY_SOCKET", "")
         self.watchdog_seconds: Final = _watchdog_seconds(environ)
         self._status = ""

@@ -10,6 +10,7 @@ that makes no sense now is refused, with a sentence, and changes nothing.
     SIGQUIT  drain        accept nobody more; stop when all have left, or after `drain_seconds`
     SIGTERM  stop         tell everybody, hang up, end; a second one: at once (and SIGINT)
     SIGUSR1  reopen_log   go on in a new file, if the log has one and it has been moved
+    SIGUSR2  upgrade      become the program that is installed now; replace all workers
 
 A new configuration is taken over by the workers that are forked from then on. It has proved right
 when all workers have it. If its first workers crash, the last one that has proved right comes back.
@@ -18,6 +19,7 @@ when all workers have it. If its first workers crash, the last one that has prov
 from __future__ import annotations
 
 import signal
+import sys
 import time
 from typing import TYPE_CHECKING, Final
 
@@ -38,22 +40,25 @@ from prefork_chat.log import (
     SUPERVISOR_DRAINING,
     SUPERVISOR_RESIZED,
     SUPERVISOR_STOPPING,
+    UPGRADE_BEGUN,
+    UPGRADE_REJECTED,
     WORKER_STUCK,
     get_logger,
 )
 from prefork_chat.registry.table import Order
 from prefork_chat.supervisor.children import NANOSECONDS, Phase
 from prefork_chat.supervisor.reloading import adopt
-from prefork_chat.supervisor.replacing import Replacing
+from prefork_chat.supervisor.replacing import Replacing, Round
 from prefork_chat.supervisor.stopping import Stop
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
     from prefork_chat.config import Config
+    from prefork_chat.supervisor.deed import Deed
     from prefork_chat.supervisor.estate import Estate
     from prefork_chat.supervisor.notify import Notifier
-    from prefork_chat.supervisor.replacing import Round
+    from prefork_chat.supervisor.upgrading import Trial
     from prefork_chat.supervisor.workforce import Workforce
 
 
@@ -65,6 +70,7 @@ _MEANINGS: Final = {
     signal.SIGTERM: "stop",
     signal.SIGINT: "stop",
     signal.SIGUSR1: "reopen log",
+    signal.SIGUSR2: "upgrade",
 }
 
 
@@ -76,6 +82,7 @@ class Operations:
     """What is under way, and the configuration. Owner: the supervisor's thread.
 
     `exit_code` is the daemon's once `is_over`; `is_ending` is true from a drain or stop on.
+    `is_tried`: the program of an upgrade has been found good, and is to be executed now.
     """
 
     def __init__(
@@ -98,6 +105,9 @@ class Operations:
         self._replacing: Final = Replacing()
         self._stop: Stop | None = None
         self._drain_until_ns: int | None = None
+        self._trial: Trial | None = None
+        self._upgrade: Round | None = None
+        self.is_tried = False
         self._log: Final = get_logger()
 
     @property
@@ -122,7 +132,7 @@ class Operations:
 
     def hear(self, number: signal.Signals) -> None:
         """Do what a signal asks for."""
-        meaning = _MEANINGS.get(number, "nothing yet")
+        meaning = _MEANINGS[number]
         if meaning == "stop" and self.is_stopping:
             meaning = "stop now"
         self._log.info(SIGNAL_RECEIVED, signal=number.name, meaning=meaning)
@@ -141,6 +151,7 @@ class Operations:
             self._settle()
             self._workforce.replace(self._replacing)
             is_draining = self._drain_until_ns is not None
+            self._end_trial_if_due()
             self._workforce.tell_surplus(Order.DRAIN if is_draining else Order.LEAVE)
             self._give_up_if_exhausted()
             self._end_drain_if_due()
@@ -155,6 +166,7 @@ class Operations:
             self._workforce.next_deadline_ns(),
             self._replacing.next_check_ns(),
             self._drain_until_ns,
+            self._trial.deadline_ns if self._trial else None,
         )
         return min((deadline for deadline in deadlines if deadline is not None), default=None)
 
@@ -172,7 +184,7 @@ class Operations:
             self._log.warning(CONFIG_KEPT, keys=kept, meaning="these need a restart")
         self._config = config
         self._workforce.adopt(config)
-        round_ = self._begin_round("reload", [child.p_id for child in self._children])
+        round_ = self._begin_round("reload", self._generations())
         if kept:
             round_.remark = f"these keys need a restart: {', '.join(kept)}"
         return round_
@@ -182,7 +194,52 @@ class Operations:
         self._require_going_on()
         if p_id not in [child.p_id for child in self._children]:
             raise Refused(f"there is no worker {p_id}")
-        return self._begin_round("recycle", [p_id])
+        return self._begin_round("recycle", {p_id: self._children[p_id].generation})
+
+    def upgrade(self) -> Round:
+        """Try the program that is to take over; raises Refused if that cannot even be begun."""
+        self._require_going_on()
+        if self._upgrade is not None:
+            raise Refused("an upgrade is under way")
+        round_ = Round("upgrade", {}, time.monotonic_ns())
+        try:
+            self._trial = self._workforce.begin_trial(self.deed(round_.begun_ns))
+        except OSError as error:
+            raise Refused(f"upgrade: {error.strerror}") from error
+        self._upgrade = round_
+        self._log.info(UPGRADE_BEGUN, program=[sys.executable, *sys.orig_argv[1:]])
+        return round_
+
+    def bury(self, pid: int, status: int) -> None:
+        """Take note of the end of a process that was no worker; `status` is waitpid's."""
+        if self._trial is None or self._trial.pid != pid:
+            return
+        failure = self._trial.finish(status)
+        self._trial = None
+        if failure:
+            self.reject_upgrade(failure)
+        else:
+            self.is_tried = not self.is_ending
+
+    def reject_upgrade(self, failure: str) -> None:
+        """Go on as the program that we are; whoever waits for the upgrade learns why."""
+        self.is_tried = False
+        if self._trial is not None:
+            self._trial.kill()
+        if self._upgrade is not None:
+            self._log.error(UPGRADE_REJECTED, reason=failure)
+            self._upgrade.is_over, self._upgrade.failure = True, failure
+            self._upgrade = None
+
+    def deed(self, begun_ns: int | None = None) -> Deed:
+        """Return what is to be known to go on from here, in an upgrade that began at that time."""
+        if begun_ns is None:
+            begun_ns = self._upgrade.begun_ns if self._upgrade else time.monotonic_ns()
+        return self._estate.deed(self._config, self._children, begun_ns)
+
+    def resume(self, begun_ns: int) -> Round:
+        """Begin where an upgrade has led: all workers are of the program before us."""
+        return self._begin_round("upgrade", self._generations(), begun_ns)
 
     def grow(self) -> None:
         """Have one worker more; raises Refused if there is no place for it."""
@@ -204,9 +261,9 @@ class Operations:
         seconds = self._config.server.drain_seconds
         self._log.info(SUPERVISOR_DRAINING, seconds=seconds, sessions=self._estate.registry.claimed)
         self._estate.listeners.close()
+        self._drain_until_ns = time.monotonic_ns() + int(seconds * NANOSECONDS)
         self._abandon("the daemon is draining")
         self._children.resize(0, time.monotonic_ns())
-        self._drain_until_ns = time.monotonic_ns() + int(seconds * NANOSECONDS)
 
     def stop(self, reason: str) -> None:
         """Stop in order; once that is under way, take the rest of its time away."""
@@ -216,9 +273,9 @@ class Operations:
         self._log.info(SUPERVISOR_STOPPING, reason=reason, workers=len(self._children.living()))
         self._notifier.stopping(f"stopping: {reason}")
         self._estate.listeners.close()
+        self._stop = Stop(self._config.server.stop_seconds, time.monotonic_ns())
         self._abandon("the daemon is stopping")
         self._children.stop()
-        self._stop = Stop(self._config.server.stop_seconds, time.monotonic_ns())
 
     def reopen_log(self) -> None:
         """Go on in a new file if the log's has been moved; raises Refused if that cannot be."""
@@ -249,7 +306,9 @@ class Operations:
                 self.drain()
             case signal.SIGUSR1:
                 self.reopen_log()
-            case signal.SIGTERM | signal.SIGINT:
+            case signal.SIGUSR2:
+                self.upgrade()
+            case _:
                 self.stop(number.name)
 
     def _require_going_on(self) -> None:
@@ -262,10 +321,15 @@ class Operations:
         self._children.resize(wanted, time.monotonic_ns())
         self._log.info(SUPERVISOR_RESIZED, workers=wanted)
 
-    def _begin_round(self, reason: str, p_ids: list[int]) -> Round:
-        targets = {p_id: self._children[p_id].generation for p_id in p_ids}
-        self._log.info(REPLACEMENT_BEGUN, reason=reason, workers=p_ids)
-        return self._replacing.begin(reason, targets, time.monotonic_ns())
+    def _begin_round(
+        self, reason: str, targets: dict[int, int], begun_ns: int | None = None
+    ) -> Round:
+        self._log.info(REPLACEMENT_BEGUN, reason=reason, workers=sorted(targets))
+        begun_ns = time.monotonic_ns() if begun_ns is None else begun_ns
+        return self._replacing.begin(reason, targets, begun_ns)
+
+    def _generations(self) -> dict[int, int]:
+        return {child.p_id: child.generation for child in self._children}
 
     def _settle(self) -> None:
         """See which rounds are over; when all are, the configuration has proved right."""
@@ -290,18 +354,20 @@ class Operations:
         self._workforce.adopt(self._config)
         self._children.forgive()
         self._log.warning(CONFIG_RESTORED, meaning="the last one that all workers had")
-        renewed = [
-            p_id
+        renewed = {
+            p_id: self._children[p_id].generation
             for p_id, generation in failed.targets.items()
             if self._children[p_id].generation > generation
             and self._children[p_id].phase is Phase.READY
-        ]
+        }
         if renewed:
             self._begin_round("restore", renewed)
 
     def _abandon(self, why: str) -> None:
         for round_ in self._replacing.abandon(why):
             self._log.warning(REPLACEMENT_FAILED, reason=round_.reason, failure=why)
+        if self.is_ending:
+            self.reject_upgrade(why)
 
     def _give_up_if_exhausted(self) -> None:
         child = self._children.exhausted()
@@ -310,6 +376,10 @@ class Operations:
             self._log.error(SUPERVISOR_DEGRADED, reason=reason, meaning="giving up")
             self.exit_code = 1
             self.stop(reason)
+
+    def _end_trial_if_due(self) -> None:
+        if self._trial is not None and time.monotonic_ns() >= self._trial.deadline_ns:
+            self._trial.kill()
 
     def _end_drain_if_due(self) -> None:
         if self._drain_until_ns is not None and time.monotonic_ns() >= self._drain_until_ns:

@@ -7,13 +7,17 @@ first configuration gave it. All else is read by workers when they start, or by 
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Any, Final
 
 import msgspec
 
-if TYPE_CHECKING:
-    from prefork_chat.config import Config
+from prefork_chat.config import Config
+from prefork_chat.errors import ConfigError
 
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+_WORKERS: Final = "server.workers"
 # Option paths of what cannot change while the daemon runs.
 FIXED: Final = (
     "server.listen",
@@ -34,19 +38,37 @@ def adopt(running: Config, wanted: Config, places: int) -> tuple[Config, tuple[s
     """
     keys = [key for key in FIXED if _get(running, key) != _get(wanted, key)]
     if wanted.server.workers > places:
-        keys.append("server.workers")
-    server, limits = (
-        msgspec.structs.replace(
-            getattr(wanted, table),
-            **{
-                key.removeprefix(f"{table}."): _get(running, key)
-                for key in keys
-                if key.startswith(f"{table}.")
-            },
-        )
-        for table in ("server", "limits")
-    )
-    return msgspec.structs.replace(wanted, server=server, limits=limits), tuple(keys)
+        keys.append(_WORKERS)
+    tables: dict[str, dict[str, Any]] = {}
+    for key_path in keys:
+        table, _, key = key_path.partition(".")
+        tables.setdefault(table, {})[key] = _get(running, key_path)
+    changed = {
+        table: msgspec.structs.replace(getattr(wanted, table), **values)
+        for table, values in tables.items()
+    }
+    return msgspec.structs.replace(wanted, **changed), tuple(keys)
+
+
+def write_fixed(config: Config) -> dict[str, Any]:
+    """Return the options that cannot change, by key path, for whoever goes on with the daemon."""
+    return {key: msgspec.to_builtins(_get(config, key)) for key in (*FIXED, _WORKERS)}
+
+
+def read_fixed(values: Mapping[str, Any]) -> Config:
+    """Return a configuration that has the fixed options of another version of this program.
+
+    Options that this version does not have are left out. Raises ConfigError if a value is not one
+    that it accepts.
+    """
+    tables: dict[str, dict[str, Any]] = {}
+    for key_path in values.keys() & {*FIXED, _WORKERS}:
+        table, _, key = key_path.partition(".")
+        tables.setdefault(table, {})[key] = values[key_path]
+    try:
+        return msgspec.convert(tables, Config)
+    except msgspec.ValidationError as error:
+        raise ConfigError(f"the running daemon's options: {error}") from error
 
 
 def _get(config: Config, key_path: str) -> object:

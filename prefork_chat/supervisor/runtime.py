@@ -35,11 +35,15 @@ _POLL_SECONDS: Final = 0.02
 
 @dataclass(frozen=True, slots=True)
 class RuntimeDirectory:
-    """A claimed directory; owner: the supervisor's thread. `fd` is the directory's descriptor."""
+    """A claimed directory; owner: the supervisor's thread.
+
+    `fd` is the directory's descriptor, `pidfile_fd` the one that has the lock: who has both has the
+    directory.
+    """
 
     path: Path
     fd: int
-    _pidfile_fd: int
+    pidfile_fd: int
 
     @classmethod
     def claim(cls, path: Path) -> RuntimeDirectory:
@@ -75,7 +79,7 @@ class RuntimeDirectory:
 
     def close_in_child(self) -> None:
         """Close the descriptors in this process and remove nothing."""
-        os.close(self._pidfile_fd)
+        os.close(self.pidfile_fd)
         os.close(self.fd)
 
 

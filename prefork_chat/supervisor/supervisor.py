@@ -3,7 +3,7 @@
 Runs in the main, and only, thread of the process that was started; called by the command. Once per
 turn of the loop, in this order:
 
-    wait → signals → reap → news → carry on with what is under way → admin → tell systemd
+    signals → reap → news → requests → carry on with what is under way → answers → systemd → wait
 
 What workers say to the keeper is heard within the wait, without such a turn: that is one datagram
 for each client that comes and one for each that goes. What an operator asks for is `operations`',
@@ -20,25 +20,33 @@ import os
 import resource
 import select
 import signal
+import sys
 import time
 from contextlib import ExitStack
 from functools import partial
 from typing import TYPE_CHECKING, Final
 
+import msgspec
+
 from prefork_chat import __version__
 from prefork_chat.log import (
     SUPERVISOR_READY,
+    SUPERVISOR_RESUMED,
     SUPERVISOR_STARTED,
     SUPERVISOR_STOPPED,
     get_logger,
 )
 from prefork_chat.supervisor.admin import Admin
 from prefork_chat.supervisor.children import NANOSECONDS
+from prefork_chat.supervisor.deed import read_child
 from prefork_chat.supervisor.estate import Estate
 from prefork_chat.supervisor.listeners import Interrupted, describe
 from prefork_chat.supervisor.notify import Notifier, take_listen_fds
 from prefork_chat.supervisor.operations import Operations
+from prefork_chat.supervisor.reloading import adopt, read_fixed
 from prefork_chat.supervisor.signals import STOP, SignalInbox
+from prefork_chat.supervisor.sources import Making, Resuming, peer_name
+from prefork_chat.supervisor.upgrading import become, take_handover
 from prefork_chat.supervisor.workforce import Workforce
 
 if TYPE_CHECKING:
@@ -46,6 +54,8 @@ if TYPE_CHECKING:
 
     from prefork_chat.config import Config
     from prefork_chat.inheritance import Inheritance
+    from prefork_chat.supervisor.sources import Source
+    from prefork_chat.supervisor.upgrading import Handover
 
 
 class Supervisor:
@@ -61,7 +71,7 @@ class Supervisor:
 
         `load` reads the configuration anew and raises ConfigError; None: it is always the same.
         """
-        self._config: Final = config
+        self._config = config
         self._load: Final = load or (lambda: config)
         self._run_worker: Final = run_worker
         self._log: Final = get_logger()
@@ -69,18 +79,24 @@ class Supervisor:
     def run(self) -> int:
         """Run the daemon until it is told to stop; return its exit code.
 
-        0 after a stop in order, 1 when workers kept crashing. Raises AlreadyRunning, StartError or
-        ListenError if it cannot start. Main thread of a process without other threads only.
+        0 after a stop in order, 1 when workers kept crashing. If an upgrade has brought us here, go
+        on with the daemon that runs already, or only see whether we could. Raises AlreadyRunning,
+        StartError, ListenError or UpgradeError. Main thread of a process without other threads.
         """
+        handover = take_handover(os.environ)
+        if handover is not None:
+            running = read_fixed(handover.deed.fixed)
+            self._config, _ = adopt(running, self._config, handover.deed.places)
+            if handover.is_trial:
+                return 0
         descriptors = _raise_descriptor_limit()
         with ExitStack() as undo:
             notifier = Notifier(os.environ)
             undo.callback(notifier.close)
             inbox = undo.enter_context(SignalInbox())
-            passed = take_listen_fds(os.environ)
             try:
-                estate = Estate.make(
-                    self._config, descriptors, passed, partial(_wait_unless_stopped, inbox)
+                estate = Estate.put_up(
+                    self._source(handover, inbox), self._config.server.max_clients, descriptors
                 )
             except Interrupted as interrupted:
                 self._log.info(SUPERVISOR_STOPPED, reason=str(interrupted))
@@ -88,7 +104,7 @@ class Supervisor:
             undo.callback(lambda: self._log.info(SUPERVISOR_STOPPED))
             undo.callback(estate.close)
             self._log.info(
-                SUPERVISOR_STARTED,
+                SUPERVISOR_STARTED if handover is None else SUPERVISOR_RESUMED,
                 version=__version__,
                 workers=self._config.server.workers,
                 threads=self._config.server.threads,
@@ -97,7 +113,15 @@ class Supervisor:
             )
             loop = _Loop(self._config, self._load, self._run_worker, estate, inbox, notifier)
             undo.callback(loop.close)
+            if handover is not None:
+                loop.resume(handover)
             return loop.run()
+
+    def _source(self, handover: Handover | None, inbox: SignalInbox) -> Source:
+        passed = take_listen_fds(os.environ)
+        if handover is None:
+            return Making(self._config, passed, partial(_wait_unless_stopped, inbox))
+        return Resuming(handover.deed, handover.descriptors)
 
 
 class _Loop:
@@ -132,17 +156,47 @@ class _Loop:
 
     def run(self) -> int:
         """Turn until the end of the daemon; return the exit code."""
-        while not self._operations.is_over():
-            self._wait()
+        while True:
             for number in sorted(self._inbox.take() - {signal.SIGCHLD}):
                 self._operations.hear(number)
-            self._workforce.reap()
+            for pid, status in self._workforce.reap():
+                self._operations.bury(pid, status)
             self._workforce.read_news()
             self._announce_if_ready()
+            self._admin.hear()
             self._operations.advance()
-            self._admin.serve()
+            self._admin.answer()
             self._tell_systemd()
-        return self._operations.exit_code
+            if self._operations.is_tried:
+                self._become_next()
+            if self._operations.is_over():
+                return self._operations.exit_code
+            self._wait()
+
+    def resume(self, handover: Handover) -> None:
+        """Go on where the supervisor before us, in this process, has become this program."""
+        deed = handover.deed
+        self._workforce.resume(map(read_child, deed.children))
+        round_ = self._operations.resume(deed.begun_ns)
+        peers = [handover.descriptors[peer_name(number)] for number in range(len(deed.peers))]
+        self._admin.resume(zip(peers, deed.peers, strict=True), round_)
+        self._is_announced = deed.is_announced
+
+    def _become_next(self) -> None:
+        """Become the program that has been tried; if that fails, go on as if nothing had been."""
+        self._keeper.drain()
+        peers = self._admin.hand_on()
+        deed = msgspec.structs.replace(
+            self._operations.deed(),
+            is_announced=self._is_announced,
+            peers=[question for _, question in peers],
+        )
+        descriptors = self._estate.descriptors()
+        descriptors |= {peer_name(number): fd for number, (fd, _) in enumerate(peers)}
+        try:
+            become(deed, descriptors, self._notifier.variables)
+        except OSError as error:
+            self._operations.reject_upgrade(f"{sys.executable}: {error.strerror}")
 
     def close(self) -> None:
         """Hang up on whoever waits for the end of the daemon."""

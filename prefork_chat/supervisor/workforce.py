@@ -35,14 +35,16 @@ from prefork_chat.registry.table import ORDER, STATE, Order, WorkerState
 from prefork_chat.supervisor.children import NANOSECONDS, Children, Ending, describe_status
 from prefork_chat.supervisor.spawn import spawn
 from prefork_chat.supervisor.stopping import Signal
+from prefork_chat.supervisor.upgrading import Trial
 from prefork_chat.supervisor.watchdog import Pulse, Watchdog
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterable
 
     from prefork_chat.config import Config
     from prefork_chat.inheritance import Inheritance
     from prefork_chat.supervisor.children import Child, Ended
+    from prefork_chat.supervisor.deed import Deed
     from prefork_chat.supervisor.estate import Estate
     from prefork_chat.supervisor.replacing import Replacing
     from prefork_chat.supervisor.stopping import Stop
@@ -79,6 +81,15 @@ class Workforce:
         self._run_worker: Final = run_worker
         self._log: Final = get_logger()
 
+    def resume(self, children: Iterable[Child]) -> None:
+        """Go on with the children of a supervisor before us, in this process."""
+        for child in children:
+            self.children.resume(child)
+
+    def begin_trial(self, deed: Deed) -> Trial:
+        """Run the program that is to take over, to see whether it can; raises OSError."""
+        return Trial(deed, self._renounce)
+
     def adopt(self, config: Config) -> None:
         """Fork workers with `config` from now on, as many as it wants.
 
@@ -103,13 +114,18 @@ class Workforce:
         )
         return min((deadline for deadline in deadlines if deadline is not None), default=None)
 
-    def reap(self) -> None:
-        """Take away every child that has ended, and schedule its successor."""
+    def reap(self) -> list[tuple[int, int]]:
+        """Take away every child that has ended, and schedule its successor.
+
+        Returns (pid, waitpid's status) of those that were no workers.
+        """
+        strangers = []
         while (pid := _ended_pid()) is not None:
             _, status = os.waitpid(pid, 0)
             child = self.children.find(pid)
             if child is None:
-                continue  # an orphan that PID 1 inherits, or a child from before our exec
+                strangers.append((pid, status))  # a trial, or an orphan that PID 1 inherits
+                continue
             self._read_state(child)
             self._table.end(child.p_id)
             ended = self.children.ended(
@@ -117,6 +133,7 @@ class Workforce:
             )
             if ended is not None:
                 self._log_ended(ended, describe_status(status))
+        return strangers
 
     def read_news(self) -> None:
         """Look at the workers' states, if one said that it has changed."""

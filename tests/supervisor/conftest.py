@@ -12,6 +12,7 @@ from prefork_chat.registry.ipc import remove_leftover_memory, remove_leftover_se
 from prefork_chat.supervisor.ledger import Ledger
 from prefork_chat.supervisor.runtime import RuntimeDirectory
 from tests.supervisor.daemon import Daemon
+from tests.supervisor.people import Room
 
 StartDaemon = Callable[..., Daemon]
 ATTEMPTS = 16
@@ -76,6 +77,7 @@ def start_daemon(runtime_dir: Path) -> Iterator[StartDaemon]:
         environ: Mapping[str, str] | None = None,
         pass_fds: tuple[int, ...] = (),
         directory: Path = runtime_dir,
+        root: Path = ROOT,
         **tables: Mapping[str, object],
     ) -> Daemon:
         directories.add(directory)
@@ -85,7 +87,9 @@ def start_daemon(runtime_dir: Path) -> Iterator[StartDaemon]:
         settings["server"] = {**server, **settings.get("server", {})}
         path = directory.with_name(f"config-{len(daemons)}.json")
         path.parent.mkdir(parents=True, exist_ok=True)
-        daemon = Daemon(worker, settings, path, prefix=prefix, environ=environ, pass_fds=pass_fds)
+        daemon = Daemon(
+            worker, settings, path, prefix=prefix, environ=environ, pass_fds=pass_fds, root=root
+        )
         daemons.append(daemon)
         return daemon
 
@@ -97,3 +101,10 @@ def start_daemon(runtime_dir: Path) -> Iterator[StartDaemon]:
             tidy(directory)
     assert not survivors, "\n".join(daemon.tell() for daemon in daemons)
     assert not any(left.values()), left
+
+
+@pytest.fixture
+def room(start_daemon: StartDaemon) -> Iterator[Room]:
+    room = Room(start_daemon)
+    yield room
+    room.close()

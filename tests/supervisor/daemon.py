@@ -41,15 +41,16 @@ class Daemon:
         prefix: tuple[str, ...] = (),
         environ: Mapping[str, str] | None = None,
         pass_fds: tuple[int, ...] = (),
+        root: Path = _ROOT,
     ) -> None:
-        """Write the configuration to `path` and start."""
+        """Write the configuration to `path` and start; `root` has the packages to run."""
         self._settings: Final = settings
         self._path: Final = path
         self.configure()
         command = [sys.executable, "-m", "tests.supervisor.program", worker, str(path)]
         self._process = subprocess.Popen(
             [*prefix, *command],
-            cwd=_ROOT,
+            cwd=root,
             env={**os.environ, **(environ or {})},
             stdin=subprocess.DEVNULL,
             stderr=subprocess.PIPE,

@@ -4,92 +4,17 @@ from __future__ import annotations
 
 import os
 import signal
-import time
 from typing import TYPE_CHECKING
 
-import pytest
-
-from tests.supervisor.daemon import PATIENCE_SECONDS
 from tests.supervisor.echo import UNLUCKY
+from tests.supervisor.people import until
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Mapping
     from pathlib import Path
 
     from tests.supervisor.conftest import StartDaemon
     from tests.supervisor.daemon import Daemon
-
-PATIENT = {"quick_death_seconds": 0.001, "backoff_min_seconds": 0.01, "backoff_max_seconds": 0.02}
-
-
-class Person:
-    """Somebody who is connected, and which worker answered last."""
-
-    def __init__(self, daemon: Daemon) -> None:
-        self.socket = daemon.connect()
-        self._lines = self.socket.makefile("rb")
-        self._said = 0
-
-    def ask(self) -> tuple[int, int]:
-        """Say something and read the answer; return p_id and generation of who gave it.
-
-        An earlier answer may come a second time if its worker was killed.
-        """
-        self._said += 1
-        self.socket.sendall(b"%d\n" % self._said)
-        said = 0
-        while said != self._said:
-            who, _, what = self.hear().partition(" ")
-            assert said <= int(what) <= self._said
-            said = int(what)
-        p_id, _, generation = who.partition(".")
-        return int(p_id), int(generation)
-
-    def hear(self) -> str:
-        return self._lines.readline().decode().rstrip("\n")
-
-    def has_been_hung_up_on(self) -> bool:
-        return self._lines.readline() == b""
-
-    def close(self) -> None:
-        self._lines.close()
-        self.socket.close()
-
-
-class Room:
-    """A daemon, and people who are connected to it."""
-
-    def __init__(self, start_daemon: StartDaemon) -> None:
-        self._start_daemon = start_daemon
-        self.people: list[Person] = []
-
-    def open(self, people: int = 10, **tables: Mapping[str, object]) -> Daemon:
-        self.daemon = self._start_daemon("echo", **{"respawn": PATIENT, **tables})
-        self.daemon.wait_for("supervisor.ready")
-        for _ in range(people):
-            self.enter()
-        return self.daemon
-
-    def enter(self) -> Person:
-        person = Person(self.daemon)
-        self.people.append(person)
-        person.ask()
-        return person
-
-    def ask_all(self) -> set[tuple[int, int]]:
-        """Ask everybody; return which workers have answered."""
-        return {person.ask() for person in self.people}
-
-    def close(self) -> None:
-        for person in self.people:
-            person.close()
-
-
-@pytest.fixture
-def room(start_daemon: StartDaemon) -> Iterator[Room]:
-    room = Room(start_daemon)
-    yield room
-    room.close()
+    from tests.supervisor.people import Room
 
 
 def spawned(daemon: Daemon) -> list[tuple[int, int]]:
@@ -292,7 +217,7 @@ def test_stop_ends_a_drain(room: Room) -> None:
 
 def test_log_goes_on_in_a_new_file_when_the_old_one_was_moved(room: Room, tmp_path: Path) -> None:
     path = tmp_path / "daemon.log"
-    daemon = room._start_daemon("echo", log={"format": "json", "file": str(path)})
+    daemon = room.start_daemon("echo", log={"format": "json", "file": str(path)})
     wait_for_text(path, "supervisor.ready")
     path.rename(tmp_path / "daemon.log.1")
     daemon.send(signal.SIGUSR1)
@@ -328,10 +253,3 @@ def is_refused(daemon: Daemon) -> bool:
 
 def wait_for_text(path: Path, text: str) -> None:
     until(lambda: path.exists() and text in path.read_text(), f"{text} in {path}")
-
-
-def until(is_so: Callable[[], bool], what: str) -> None:
-    deadline = time.monotonic() + PATIENCE_SECONDS
-    while not is_so():
-        assert time.monotonic() < deadline, f"waited in vain for {what}"
-        time.sleep(0.01)

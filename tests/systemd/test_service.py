@@ -17,6 +17,7 @@ from tests.systemd.service import (
     ADDRESS,
     CONFIG,
     PATIENCE_SECONDS,
+    PREFIX,
     open_sockets,
     run,
     wait_until,
@@ -238,6 +239,22 @@ def test_reload_of_a_wrong_configuration_fails_and_changes_nothing(
     assert service.worker_pids() == workers
     ann.say("LEAV")
     ann.hear("OK LEAV")
+
+
+def test_an_upgrade_keeps_the_process_and_the_clients(service: Service, connect: Connect) -> None:
+    """gunicorn #2856: systemd killed the unit when its main process changed."""
+    ann, bob = connect("ann"), connect("bob")
+    for _ in range(2):
+        supervisor, workers = service.main_pid(), service.worker_pids()
+        command = PREFIX / "bin" / "prefork-chat"
+        run(command, "ctl", "--runtime-dir", "/run/prefork-chat", "upgrade")
+        assert service.main_pid() == supervisor
+        assert not set(service.worker_pids()) & set(workers)
+        ann.say("CHAT bob still here")
+        bob.hear("CHAT ann still here")
+        ann.hear("OK CHAT bob")
+    assert service.show("ActiveState") == "active"
+    assert service.show("NRestarts") == "0"
 
 
 def test_it_runs_without_any_privilege(service: Service) -> None:
