@@ -35,10 +35,10 @@ test: $(venv)/.installed-tests ## Check style, types and layers, run all tests, 
 	$(python) -m mypy
 	$(venv)/bin/lint-imports
 	$(python) -m coverage erase
-	$(python) -m coverage run -m pytest --junitxml=.cache/tests.xml $(PYTEST_ARGS)
+	$(python) -m tests.side_by_side $(PYTEST_ARGS)
 	$(python) -m coverage combine --quiet
 	$(python) -m coverage report
-	@$(python) tests/skipped.py .cache/tests.xml
+	@$(python) tests/skipped.py .cache/tests-*.xml
 
 lock: ## Renew the lock files from pyproject.toml (for maintainers; needs uv)
 	$(lock) --output-file requirements.lock

@@ -114,7 +114,7 @@ class ServerConfig(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True
         Meta(description="Connections that wait in each listener until a worker accepts them."),
     ] = 1024
     login_seconds: Annotated[
-        Seconds, Meta(description="A client that has sent no whole line for so long is closed.")
+        Seconds, Meta(description="A client that has not JOINed for so long is closed.")
     ] = 60.0
     stop_seconds: Annotated[
         float, Meta(ge=0, le=3600), Meta(description="Time for workers to end in order at a stop.")

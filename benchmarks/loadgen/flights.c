@@ -75,12 +75,26 @@ static void give_up_arrival(struct flights *flights, int32_t slot)
     release_if_done(flights, slot);
 }
 
+/*
+ * Where all that is under way to a client has been refused, nothing of it will arrive. Where there is more, it is not known
+ * which: one of them still arrives, and then there is less.
+ */
+static void give_up_refused(struct flights *flights)
+{
+    for (int32_t i = flights->refused_count - 1; i >= 0; i--) {
+        int32_t dest = flights->refused[i];
+        int32_t under_way = count_equal(flights->arriving, flights->reached, dest);
+        if (under_way != count_equal(flights->refused, flights->refused_count, dest))
+            continue;
+        flights->refused[i] = flights->refused[--flights->refused_count];
+        give_up_arrival(flights, oldest(flights, flights->arriving, dest));
+    }
+}
+
 int32_t flights_send(struct flights *flights, int32_t dest, bool has_receipt, int64_t sent_ns)
 {
-    if (flights->free_count == 0 && flights->refused_count > 0) {
-        int32_t refused = flights->refused[--flights->refused_count];
-        give_up_arrival(flights, oldest(flights, flights->arriving, refused));
-    }
+    if (flights->free_count == 0)
+        give_up_refused(flights);
     if (flights->free_count == 0)
         return NOBODY;
     int32_t slot = flights->free_slots[--flights->free_count];
@@ -139,6 +153,7 @@ bool flights_refuse(struct flights *flights, int32_t dest, bool has_receipt)
 {
     int32_t under_way = count_equal(flights->arriving, flights->reached, dest);
     if (under_way <= count_equal(flights->refused, flights->refused_count, dest) ||
+        flights->refused_count == flights->capacity ||
         (has_receipt && flights_answer(flights, dest) < 0))
         return false;
     int32_t overtaken = NOBODY;

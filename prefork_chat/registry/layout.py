@@ -21,9 +21,10 @@ does.
                      the last; else meaningless
         progress     claimed: the owner loop's word, 0 at first
         name         as typed, padded with zeros
+    positions    <q> per slot     of the owner loop: how much of the client's stream is dealt with
 
 The name index has a power of two of places, at least twice the capacity: never over half full.
-A client costs 64 bytes of slot and, at 10,000 or 20,000 clients, 39 bytes of index: 1 and 2 MB. All
+A client costs 72 bytes of slot and, at 10,000 or 20,000 clients, 39 bytes of index: 1 and 2 MB. All
 is allocated at the start, but resident in a process only as far as it has touched it: 4 kB in the
 supervisor, slots from the lowest up (measured 2026-11; a full registry's PSS is its size).
 """
@@ -132,9 +133,14 @@ class Layout:
         return _part(self.index_slots.stop, self.capacity * SLOT_BYTES)
 
     @property
+    def positions(self) -> slice:
+        """One word per slot."""
+        return _part(self.slots.stop, self.capacity * WORD_BYTES)
+
+    @property
     def total_bytes(self) -> int:
         """Size of the shared memory."""
-        return int(self.slots.stop)
+        return int(self.positions.stop)
 
 
 def _part(previous_end: int, size: int) -> slice:

@@ -81,12 +81,10 @@ class Adoption:
         self._restore_backlogs(record, is_exact=is_exact)
         if record is not None:
             self._transaction.redo(record, missing)
-        for connection in self._clients.by_fd.values():
-            if connection.flags & progress.LOCAL:
-                counters.follow_peeks(connection.socket)
-            if connection.slot == suspect:
-                self._log.error(log.CLIENT_EXPELLED, slot=suspect)
-                self._departures.begin(connection, now, outcomes.expelled())
+        expelled = self._clients.by_slot.get(suspect)
+        if expelled is not None:
+            self._log.error(log.CLIENT_EXPELLED, slot=suspect)
+            self._departures.begin(expelled, now, outcomes.expelled())
         if not is_exact:
             self._journal.clear()
         return Adopted(len(sessions) - len(missing), len(missing))
@@ -96,11 +94,14 @@ class Adoption:
         self._journal.note_taken(record.taken)
         if self._journal.settled >= record.turn:
             return
-        words = [(slot, generation, word) for slot, generation, _, _, word in record.inputs]
-        words += [(slot, generation, word) for slot, generation, _, word, _ in record.writes]
-        for slot, generation, word in words:
-            if self._registry.generations[slot] == generation:
-                self._registry.progress[slot] = word
+        registry = self._registry
+        for slot, generation, _, end, word in record.inputs:
+            if registry.generations[slot] == generation:
+                registry.progress[slot] = word
+                registry.positions[slot] = end
+        for slot, generation, _, word, _ in record.writes:
+            if registry.generations[slot] == generation:
+                registry.progress[slot] = word
 
     def _connect(self, slot: int, generation: int) -> Connection | None:
         """Make a connection of a slot and its kept socket, None if that was not kept."""
@@ -129,6 +130,8 @@ class Adoption:
             self._registry.withdraw(connection.slot, connection.generation)
         if flags & progress.LEAVING:
             self._departures.resume(connection, now)
+        elif record is not None and connection.slot in record.departing:
+            self._departures.begin(connection, now, *record.departing[connection.slot])
         elif not flags & progress.JOINED:
             self._departures.expect_login(connection, now)
         if record is None and flags & progress.GREETED:

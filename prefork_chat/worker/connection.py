@@ -44,7 +44,9 @@ class Connection:
     `slot` and `generation` name its session for all processes. `origin` is made at its first CHAT,
     so that the many who only listen need none. `outstanding` counts its CHATs without an outcome
     yet. `flags` are those of `progress`. `written` is the position in its stream behind all that
-    was meant for it so far, `consumed` behind all that was read of it; -1: ask the kernel.
+    was meant for it so far, `dealt` behind all of its own that was dealt with, `consumed` behind
+    what the kernel has no longer; -1: ask the kernel. `is_followed`: each peek goes on behind the
+    last one.
     """
 
     __slots__ = (
@@ -52,12 +54,14 @@ class Connection:
         "consumed",
         "credit",
         "credited_at",
+        "dealt",
         "decoder",
         "departs_at",
         "fd",
         "flags",
         "generation",
         "has_said_goodbye",
+        "is_followed",
         "last_words",
         "origin",
         "out",
@@ -79,7 +83,9 @@ class Connection:
         self.flags = word & progress.FLAGS
         self.outstanding = word >> progress.OUTSTANDING_SHIFT
         self.written = -1
+        self.dealt = -1
         self.consumed = -1
+        self.is_followed = False
         self.origin: Origin | None = None
         self.out: list[bytes] = []
         self.backlog: Backlog | None = None

@@ -3,7 +3,8 @@
 A successor learns here how far its dead predecessor got, to the byte. Pure questions to a socket,
 about 2 µs each, asked when a session is adopted. TCP counts for us (tcp(7), TCP_INFO). A Unix
 socket has no such counters, but remembers how far it was peeked (socket(7), SO_PEEK_OFF), which
-tells whether what was peeked has been consumed since.
+tells whether what was peeked has been consumed since. With Linux 6.9 TCP sockets remember that,
+too: then a peek goes on where the last one ended, and little by little need not be consumed.
 """
 
 from __future__ import annotations
@@ -39,6 +40,16 @@ def consumed(client: socket.SocketType) -> int:
     received: int = _COUNTERS.unpack_from(info, _COUNTERS_OFFSET)[1]
     fin = info[0] in _FIN_RECEIVED
     return received - fin - _queued(client, termios.FIONREAD)
+
+
+def can_follow_tcp() -> bool:
+    """Say whether this kernel remembers how far TCP sockets were peeked."""
+    with socket.socket() as probe:
+        try:
+            follow_peeks(probe)
+        except OSError:
+            return False
+    return True
 
 
 def follow_peeks(client: socket.SocketType) -> None:

@@ -81,6 +81,14 @@ class Departures:
             (finished if is_finished else self._departing).append(connection)
         return finished
 
+    def unsaid(self) -> dict[int, list[bytes]]:
+        """Return the last words, by slot, of those who have yet to be sent them."""
+        return {
+            connection.slot: list(connection.last_words)
+            for connection in self._departing
+            if connection.last_words and not connection.has_said_goodbye and connection.fd >= 0
+        }
+
     def _advance(self, connection: Connection, now: float) -> bool:
         """Return True when the connection has said all that it had to say, or had its time."""
         if not connection.has_said_goodbye:

@@ -68,7 +68,8 @@ class Record(msgspec.Struct, array_like=True, gc=False):
     `taken` are (loop's index, number) of the datagrams of others that the turn dealt with.
     `datagrams` are (p_id, bytes) that have not been sent yet, oldest first. `confirmed` are (slot,
     generation, position) of slow readers: what ends there has been answered for. `is_handover`: the
-    worker ended in order, and `unread` is what it had read of lines without an end, by slot.
+    worker ended in order, and by slot `unread` is what it had read of lines without an end, and
+    `departing` the last words of those who wait for their last answers.
     """
 
     turn: int
@@ -80,6 +81,7 @@ class Record(msgspec.Struct, array_like=True, gc=False):
     confirmed: list[tuple[int, int, int]] = []
     is_handover: bool = False
     unread: dict[int, bytes] = {}
+    departing: dict[int, list[bytes]] = {}
 
 
 _encode = msgspec.msgpack.Encoder().encode
@@ -89,13 +91,14 @@ _decode = msgspec.msgpack.Decoder(Record).decode
 class Journal:
     """The journal in the memory `fd`, for a daemon of so many loops. Owner: one loop."""
 
-    __slots__ = ("_area", "_end", "_fd", "_first_page", "_size", "_start", "_words")
+    __slots__ = ("_area", "_end", "_fd", "_first_page", "_loops", "_size", "_start", "_words")
 
     def __init__(self, fd: int, loops: int) -> None:
         """Attach; memory of size 0 is made an empty journal."""
         needed = (_TAKEN + loops) * _WORD_BYTES
         self._first_page = -(-needed // mmap.PAGESIZE) * mmap.PAGESIZE
         self._fd = fd
+        self._loops = loops
         self._size = max(os.fstat(fd).st_size - self._first_page, INITIAL_BYTES)
         os.ftruncate(fd, self._first_page + self._size)
         self._words = memoryview(mmap.mmap(fd, self._first_page)).cast("q")
@@ -103,6 +106,7 @@ class Journal:
         commit = self._words[_COMMIT]
         self._start = commit >> 32
         self._end = self._start + (commit & 0xFFFFFFFF)
+        self.note_written(*self.written())
 
     def load(self) -> Record | None:
         """Return the valid record, None if there was none."""
@@ -120,6 +124,7 @@ class Journal:
         self._area[start:end] = data
         self._words[_COMMIT] = start << 32 | len(data)
         self._start, self._end = start, end
+        self.note_written(0, 0)  # else a note on the record before the last may seem to be of this
         self.note_taken(record.taken)
 
     def clear(self) -> None:
@@ -176,7 +181,7 @@ class Journal:
 
     def taken(self) -> list[int]:
         """Return the number of the last datagram taken from each loop."""
-        return self._words[_TAKEN:].tolist()
+        return self._words[_TAKEN : _TAKEN + self._loops].tolist()
 
     def _grow(self, size: int) -> None:
         self._size = max(2 * self._size, size)

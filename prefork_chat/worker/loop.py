@@ -125,7 +125,7 @@ class Loop:
         loops = inheritance.table.workers * inheritance.table.threads
         self._journal = Journal(inheritance.journals[t_id], loops)
         self._parts = Parts(
-            inheritance.registry.progress,
+            inheritance.registry,
             self._journal,
             self._clients,
             self._routes,
@@ -242,6 +242,8 @@ class Loop:
 
     def _read(self, connection: Connection, event: int, now: float) -> None:  # noqa: C901, PLR0912, PLR0915
         """Look at one chunk of a client and route its lines; the codec makes clean lines of it."""
+        if connection.dealt < 0:
+            self._transaction.take_up_reading(connection)
         try:
             chunk = connection.socket.recv(READ_BYTES, self._flags)
         except BlockingIOError:
@@ -253,6 +255,7 @@ class Loop:
             self._departures.begin(connection, now)
             return
         self._journal.note_reading(connection.slot)
+        partial = connection.decoder.partial
         lines = connection.decoder.feed(chunk)
         self._lines += len(lines)
         routes = self._routes.by_name
@@ -283,37 +286,39 @@ class Loop:
             origin = connection.origin
         if filled:
             self._seal(connection, filled)
-        size = len(chunk)
-        if self._is_exact:
-            if connection.is_departing:
-                done = next(index for index, other in enumerate(lines) if other is line)
-                size = self._measure(connection, chunk, done)
-            else:
-                size -= connection.decoder.forget_partial()
+        if connection.is_departing:
+            done = next(index for index, other in enumerate(lines) if other is line)
+            size = self._measure(connection, partial + chunk, done)
+        elif connection.is_followed:
+            size = len(partial) + len(chunk) - len(connection.decoder.partial)
+        elif self._is_exact:
+            size = len(chunk) - connection.decoder.forget_partial()
+        else:
+            size = len(chunk)
         self._transaction.inputs.append((connection, size, len(chunk)))
         if event & HUNG_UP or len(chunk) == READ_BYTES:
             self._read_on(connection, size, event, now)
         if self._pace.is_limited:
             self._pace.charge(connection, len(lines), now)
 
-    def _measure(self, connection: Connection, chunk: bytes, done: int) -> int:
-        """Return how many bytes of the chunk come before the line by which its client leaves.
+    def _measure(self, connection: Connection, data: bytes, done: int) -> int:
+        """Return how many bytes of the data come before the line by which its client leaves.
 
         That line stays in the kernel until good-bye has been said, so no kill makes us forget it.
         """
         state = self._inheritance.registry.progress[connection.slot] & progress.DECODER
-        size, state = measure(state, chunk, done)
+        size, state = measure(state, data, done)
         connection.decoder = Decoder(state)
         return size
 
     def _read_on(self, connection: Connection, size: int, event: int, now: float) -> None:
         """See to it that what we have not looked at is read, and that an end of file is seen.
 
-        With half a line before it an end of file cannot be read, only noticed.
+        With half a line before it an end of file cannot always be read, only noticed.
         """
         if connection.is_departing:
             return
-        if size:
+        if size or connection.is_followed:
             self._clients.unread[connection.fd] = event
         elif event & HUNG_UP:
             self._departures.begin(connection, now)
@@ -419,10 +424,11 @@ class Loop:
                 touched.append(connection)
             out.append(prefix + message)
             accepted.append(destination)
+        tagged: list[tuple[bytes, bytes]] = []
         if careful is not None:
             self._receipts.turn_back(origin, careful)
-        if accepted or careful:
-            tagged = careful.accepted if careful else []
+            tagged = careful.accepted
+        if accepted or tagged:
             self._receipts.deliveries.append((origin, accepted, tagged))
 
     def _deliver_carefully(self, line: bytes, prefix: bytes, careful: Careful) -> None:
@@ -445,8 +451,7 @@ class Loop:
     def _greet_newcomers(self, now: float) -> None:
         while self._newcomers:
             connection = self._newcomers[0]
-            if connection.flags & progress.LOCAL and self._is_exact:
-                counters.follow_peeks(connection.socket)
+            self._transaction.take_up_reading(connection)
             self._clients.add(connection)
             self._newcomers.popleft()  # only now: `load` must not miss it
             self._greet(connection, now)

@@ -26,7 +26,7 @@ import contextlib
 import os
 import socket
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, TypeAlias
+from typing import TYPE_CHECKING, Final, TypeAlias
 
 from prefork_chat.worker import counters, progress
 from prefork_chat.worker.connection import Connection, Pause
@@ -36,20 +36,25 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
 
     from prefork_chat.config import Config
+    from prefork_chat.registry.registry import Registry
     from prefork_chat.worker.clients import Clients
     from prefork_chat.worker.departures import Departures
     from prefork_chat.worker.journal import Input, Journal, Write
     from prefork_chat.worker.receipts import Receipts
     from prefork_chat.worker.routes import Routes
 
+CONSUME_BYTES: Final = 2048
+"""How much of a followed client may be dealt with and not consumed: less often costs less, but a
+lot of short lines would fill its receive buffer."""
+
 Writes: TypeAlias = list[tuple[Connection, bytes]]
 
 
 @dataclass(frozen=True, slots=True)
 class Parts:
-    """What a loop is made of, for those who carry its turns out. `words`: `registry.progress`."""
+    """What a loop is made of, for those who carry its turns out."""
 
-    words: memoryview[int]
+    registry: Registry
     journal: Journal
     clients: Clients
     routes: Routes
@@ -66,12 +71,14 @@ class Transaction:
     """
 
     __slots__ = (
+        "_can_follow_tcp",
         "_clients",
         "_departures",
         "_inbox",
         "_is_exact",
         "_journal",
         "_pending_limit",
+        "_positions",
         "_receipts",
         "_routes",
         "_turn",
@@ -86,7 +93,9 @@ class Transaction:
         self._is_exact = config.server.durability == "exact"
         self._pending_limit = config.limits.client_pending_bytes
         self._inbox = inbox.fileno()
-        self._words = parts.words
+        self._words = parts.registry.progress
+        self._positions = parts.registry.positions
+        self._can_follow_tcp = self._is_exact and counters.can_follow_tcp()
         self._journal = parts.journal
         self._clients = parts.clients
         self._routes = parts.routes
@@ -123,8 +132,8 @@ class Transaction:
         if self._journal.settled < record.turn:
             for slot, generation, size, end, _ in record.inputs:
                 connection = self._clients.of_session(slot, generation)
-                if connection is not None:
-                    _consume_again(connection, size, end)
+                if connection is not None and end < 0:
+                    _consume_again(connection, size, -1 - end)
             self._rewrite(record.writes, missing)
             self._receipts.restore(record.deliveries)
         self._finish()
@@ -143,8 +152,28 @@ class Transaction:
                 connection.backlog.persist(self._clients.spill_path(connection))
         self._turn += 1
         datagrams = self._routes.compose()
-        record = Record(self._turn, datagrams=datagrams, is_handover=True, unread=unread)
+        record = Record(
+            self._turn,
+            datagrams=datagrams,
+            is_handover=True,
+            unread=unread,
+            departing=self._departures.unsaid(),
+        )
         self._journal.commit(record)
+
+    def take_up_reading(self, connection: Connection) -> None:
+        """Find out where a client's next byte is that nobody has dealt with, and begin there."""
+        is_local = connection.flags & progress.LOCAL
+        if not is_local and connection.dealt < 0:
+            consumed = counters.consumed(connection.socket)
+            connection.dealt = max(consumed, self._positions[connection.slot])
+            _discard(connection, connection.dealt - consumed, 0)
+            connection.consumed = connection.dealt
+        elif connection.dealt < 0:
+            connection.dealt = 0
+        if self._is_exact and (is_local or self._can_follow_tcp):
+            counters.follow_peeks(connection.socket)
+        connection.is_followed = self._can_follow_tcp and not is_local
 
     def lose(self, connection: Connection) -> None:
         """Let go of a client: free its name, close, and answer for what it did not get."""
@@ -179,6 +208,7 @@ class Transaction:
                 if receipts or is_over:
                     self._clients.answered.append((connection, spill, backlog.start, is_over))
             if is_over:
+                self._set_torn(connection, 0)
                 self._clients.catch_up(connection)
                 self._clients.resume(connection, Pause.UNREAD)
 
@@ -226,9 +256,7 @@ class Transaction:
             if connection.flags & progress.LOCAL:
                 end = -1 - peeked
             else:
-                if connection.consumed < 0:
-                    connection.consumed = counters.consumed(connection.socket)
-                end = connection.consumed = connection.consumed + size
+                end = connection.dealt = connection.dealt + size
             inputs.append((connection.slot, connection.generation, size, end, word))
         for connection, data in writes:
             start = connection.written
@@ -253,8 +281,9 @@ class Transaction:
                 )
             )
         self.taken.clear()
-        for slot, _, _, _, word in inputs:
+        for slot, _, _, end, word in inputs:
             words[slot] = word
+            self._positions[slot] = end
         for slot, _, _, word, _ in written:
             words[slot] = word
 
@@ -291,15 +320,28 @@ class Transaction:
         if connection.fd < 0:
             return
         backlog = self._clients.stall(connection, data, taken)
+        if not self._is_exact:
+            self._set_torn(connection, progress.TORN)
         if backlog.pending_bytes >= self._pending_limit:
             self._clients.pause(connection, Pause.UNREAD)
+
+    def _set_torn(self, connection: Connection, flag: int) -> None:
+        """Say in the session's word whether the rest of a line is in this process only."""
+        if connection.flags & progress.TORN != flag:
+            connection.flags ^= progress.TORN
+            self._words[connection.slot] = connection.word
 
     def _consume(self) -> None:
         """Take out of the kernel what the turn has dealt with."""
         if self._is_exact:
             for connection, size, peeked in self.inputs:
-                if connection.fd >= 0:
+                if connection.fd < 0:
+                    continue
+                if not connection.is_followed:
                     _discard(connection, size, peeked)
+                elif connection.dealt - connection.consumed >= CONSUME_BYTES:
+                    _discard(connection, connection.dealt - connection.consumed, 0)
+                    connection.consumed = connection.dealt
             for _ in range(self.inbox):
                 os.read(self._inbox, 1)
         self.inputs.clear()
@@ -392,12 +434,7 @@ def _discard(connection: Connection, size: int, peeked: int) -> None:
             counters.follow_peeks(connection.socket)
 
 
-def _consume_again(connection: Connection, size: int, end: int) -> None:
-    """Consume what is left of `size` bytes: see `journal.Input` for `end`."""
-    if end < 0:
-        peeked = -1 - end
-        left = size if counters.peeked(connection.socket) >= peeked else 0
-        counters.follow_peeks(connection.socket)
-    else:
-        left = max(0, end - counters.consumed(connection.socket))
-    _discard(connection, left, left)
+def _consume_again(connection: Connection, size: int, peeked: int) -> None:
+    """Consume `size` of the `peeked` bytes of a Unix socket, unless that was done."""
+    if counters.peeked(connection.socket) >= peeked:
+        _discard(connection, size, peeked)

@@ -38,6 +38,10 @@ class Chat:
         elif self.fault == "delay":
             loop = asyncio.get_running_loop()
             loop.call_later(DELAY_SECONDS, self.finish, sender, receiver, line)
+        elif self.fault == "refuse-ahead":
+            loop = asyncio.get_running_loop()
+            loop.call_later(DELAY_SECONDS, receiver.writer.write, line)
+            lose(self, sender, receiver, line)
         else:
             self.finish(sender, receiver, line)
 
@@ -100,6 +104,7 @@ FAULTS: dict[str, Fault | None] = {
     "change": change,
     "misdeliver": misdeliver,
     "refuse": refuse,
+    "refuse-ahead": refuse,  # and the others' messages come long after their receipts
     "refuse-and-deliver": refuse_and_deliver,
     "disconnect": disconnect,
     "full": None,

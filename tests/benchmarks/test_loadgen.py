@@ -111,6 +111,15 @@ def test_a_refused_message_is_not_awaited(loadgen: Path, receipts: bool, in_flig
     assert found.complaint.startswith("ERR CHAT BUSY ")
 
 
+def test_a_refusal_that_comes_before_older_messages_do_is_not_taken_for_theirs(
+    loadgen: Path,
+) -> None:
+    with server("refuse-ahead") as address:
+        found = outcome(loadgen, short(receipts=True, in_flight=8, clients=3), address)
+    assert set(found.trouble()) == {"refused"}
+    assert found.delivered + found.refused == found.sent
+
+
 def test_leav_without_an_answer_is_counted(loadgen: Path) -> None:
     load = short(mode="join", lanes=2, drain_seconds=0.3)
     with server("deaf") as address:

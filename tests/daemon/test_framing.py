@@ -10,7 +10,7 @@ import pytest
 from tests.harness.processes import cpu_seconds
 
 if TYPE_CHECKING:
-    from tests.harness.daemon import Daemon
+    from tests.harness.daemon import Daemon, StartDaemon
 
 # The start of a real TLS 1.3 ClientHello: record header, handshake header, version, random.
 CLIENT_HELLO = bytes.fromhex("1603010200010001fc0303") + bytes(range(256)) * 2
@@ -119,6 +119,26 @@ def test_512_bytes_without_a_line_end_pin_no_cpu(daemon: Daemon) -> None:
     for client in clients:
         client.send_bytes(b"\n")
         client.expect_error("*", "BADVERB")
+
+
+def test_a_burst_that_ends_in_half_a_line_does_not_shut_its_sender_out(
+    start_daemon: StartDaemon,
+) -> None:
+    """Half a line stays in the kernel; it must not take all the room that its client has there."""
+    daemon = start_daemon(threads=1, watchdog_seconds=60)
+    for odd in range(8):
+        client = daemon.connect(0)
+        line = b"PING".ljust(990 + odd) + b"\n"
+        burst = line * 20_000
+        sent = 0
+        with daemon.stopped_worker(0):
+            while taken := client.send_while_taken(burst[sent : sent + 65536]):
+                sent += taken
+        rest = -sent % len(line)
+        client.send_bytes(burst[len(burst) - rest :] + b"PING done\n")
+        answers = client.read_until("OK PING done")
+        assert answers.count("OK PING") == (sent + rest) // len(line)
+        client.close()
 
 
 def cpu_share(daemon: Daemon) -> float:

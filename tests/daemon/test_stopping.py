@@ -115,13 +115,30 @@ def test_signals_that_are_meant_for_the_supervisor_do_workers_no_harm(
     for number in harmless:
         for pid in before:
             os.kill(pid, number)
-        if number is not signal.SIGINT:
-            daemon.signal(number)
-            daemon.log.wait_for(log.SIGNAL_RECEIVED, signal=number.name)
         alice.say("bob", number.name)
         bob.expect(f"CHAT alice {number.name}")
     assert daemon.worker_pids() == before
     assert not [pid for pid in before if processes.status(pid).state == "T"]
+
+
+def test_a_reload_replaces_every_worker_and_nobody_notices(start_daemon: StartDaemon) -> None:
+    """Sent to the whole group, as `pkill -HUP` does."""
+    daemon = start_daemon()
+    alice, bob = daemon.join("alice", 0), daemon.join("bob", 1)
+    before = daemon.worker_pids()
+    bob.send_bytes(b"CHAT alice half a ")
+    os.killpg(daemon.pid, signal.SIGHUP)
+    n = 0
+    while not daemon.log.events(log.REPLACEMENT_FINISHED):
+        alice.say("bob", f"{n}")
+        bob.expect(f"CHAT alice {n}")
+        n += 1
+    bob.send_bytes(b"line\n")
+    bob.expect("OK CHAT alice")
+    alice.expect("CHAT bob half a line")
+    assert not set(daemon.worker_pids()) & set(before)
+    for person in (alice, bob):
+        person.expect_nothing()
 
 
 def test_ctrl_c_in_the_terminal_ends_it_in_order(start_daemon: StartDaemon) -> None:

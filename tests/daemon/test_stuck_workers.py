@@ -18,33 +18,39 @@ ANYTHING = ""
 def test_a_worker_whose_loops_hang_dumps_its_stacks_and_is_replaced(
     start_daemon: StartDaemon,
 ) -> None:
-    """A JOIN takes the registry's write semaphore, which somebody here never gives back."""
+    """A JOIN takes the registry's write semaphore, which somebody here holds for too long.
+
+    His client waits, however many workers try it, and everybody else at that worker too.
+    """
     daemon = start_daemon(watchdog_seconds=0.5)
     daemon.log.expect(log.WORKER_STUCK, log.WORKER_EXITED, log.WORKER_THROTTLED, log.WORKER_KILLED)
     daemon.log.expect_text(ANYTHING)
     alice, bob = daemon.join("alice", 1), daemon.join("bob", 1)
-    victim = daemon.connect(0)
+    victim, neighbour = daemon.connect(0), daemon.join("neighbour", 0)
     with daemon.objects.held("write"):
         victim.send("JOIN victim")
         daemon.log.wait_for(log.WORKER_STUCK, p_id=0, signal="SIGABRT")
         daemon.log.wait_for_text("Fatal Python error: Aborted")
         daemon.log.wait_for_text(r'registry/ipc\.py", line \d+ in acquire')
-        victim.expect_cut()
         alice.say("bob", "all well at the other worker")
         bob.expect("CHAT alice all well at the other worker")
+        alice.send("CHAT neighbour and at yours?")
     ended = daemon.log.wait_for(log.WORKER_EXITED, p_id=0, generation=1)
     assert ended["how"] == "SIGABRT"
-    daemon.join("victim", 0)
-    alice.say("victim", "welcome back")
+    victim.expect("OK JOIN victim")
+    neighbour.expect("CHAT alice and at yours?")
+    alice.expect("OK CHAT neighbour")
+    alice.say("victim", "you made it")
+    victim.expect("CHAT alice you made it")
 
 
 def test_healthy_workers_are_left_alone_by_the_shortest_watchdog(
     start_daemon: StartDaemon,
 ) -> None:
     """Idle ones sleep; they must wake up often enough to say that they live."""
-    daemon = start_daemon(watchdog_seconds=0.5, limits_lines_per_second=1, limits_burst_lines=1)
+    daemon = start_daemon(watchdog_seconds=0.5, limits_lines_per_second=2, limits_burst_lines=1)
     alice = daemon.join("alice")
-    alice.send("PING 1", "PING 2", "PING 3")  # read at once, and paid for with two idle seconds
+    alice.send("PING 1", "PING 2", "PING 3")  # read at once, and paid for with an idle second
     alice.expect("OK PING 1", "OK PING 2", "OK PING 3")
     alice.ask("PING later", "OK PING later")
     assert not daemon.log.events(log.WORKER_STUCK)

@@ -30,6 +30,7 @@ _ATTEMPTS: Final = range(16)
 _ID_COLUMNS: Final = {"sem": "semid", "shm": "shmid", "msg": "msqid"}
 _PID_COLUMNS: Final = {"shm": ("cpid", "lpid"), "msg": ("lspid", "lrpid")}
 _POSIX: Final = ("/dev/shm", "/dev/mqueue")
+_OUR_PREFIX: Final = "prefork-chat-"
 
 
 class DaemonObjects:
@@ -109,9 +110,17 @@ def used_by(pids: Collection[int]) -> set[str]:
 
 
 def posix_names() -> set[str]:
-    """Name all POSIX shared memories, semaphores and queues that there are, whoever's they be."""
+    """Name all POSIX shared memories, semaphores and queues, but those of this program.
+
+    Of its own, `DaemonObjects` can tell whose they are; other tests may have some at the same time.
+    """
     present = [directory for directory in _POSIX if os.path.isdir(directory)]
-    return {f"{directory}/{name}" for directory in present for name in os.listdir(directory)}
+    return {
+        f"{directory}/{name}"
+        for directory in present
+        for name in os.listdir(directory)
+        if not name.startswith(_OUR_PREFIX)
+    }
 
 
 def _rows(kind: str) -> list[dict[str, str]]:

@@ -1,9 +1,10 @@
 """Kill a supervisor at its k-th statement, for k = 1, 2, … until one has come to its end in order.
 
-`python -m tests.supervisor.killed_everywhere DIRECTORY`. All start in the same runtime directory,
-so each finds what the one before left; what must not be there is looked for after each. A process
-of its own, because it forks without exec: a fork takes 2 ms, a new interpreter 100. Of a statement
-that runs often only the first passes count: a second semaphore is made by the same lines.
+`python -m tests.supervisor.killed_everywhere DIRECTORY FIRST STEP`, for k = FIRST, FIRST + STEP …
+only, so that several can share the work. All of one start in the same runtime directory, so each
+finds what the one before left; what must not be there is looked for after each. A process of its
+own, because it forks without exec: a fork takes 2 ms, a new interpreter 100. Of a statement that
+runs often only the first passes count: a second semaphore is made by the same lines.
 """
 
 from __future__ import annotations
@@ -77,7 +78,7 @@ def run_killed_at(fatal: int, config: Config) -> int:
     return os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1])
 
 
-def main(directory: Path) -> int:
+def main(directory: Path, first: int, step: int) -> int:
     runtime_dir = directory / "run"
     runtime_dir.mkdir(mode=0o700)
     config = Config(
@@ -99,7 +100,7 @@ def main(directory: Path) -> int:
     theirs = ["semaphore accept 0", "memory registry 0"]
     begun = time.monotonic()
     try:
-        for fatal in range(1, MOST_STATEMENTS):
+        for fatal in range(first, MOST_STATEMENTS, step):
             code = run_killed_at(fatal, config)
             found = objects_of(runtime_dir)
             allowed = {"semaphore accept 1", "semaphore write 0", "memory registry 1"}
@@ -113,7 +114,7 @@ def main(directory: Path) -> int:
             if code != -signal.SIGKILL:
                 print(f"killed at statement {fatal}: exit code {code}")
                 return 1
-        print(f"{fatal - 1} kills in {time.monotonic() - begun:.1f} s, left: {found}")
+        print(f"{(fatal - first) // step} kills in {time.monotonic() - begun:.1f} s, left: {found}")
         left = [*found, *os.listdir(directory)]
         return 0 if sorted(left) == sorted([*theirs, "run"]) and fatal > 300 else 1
     finally:
@@ -122,4 +123,4 @@ def main(directory: Path) -> int:
 
 
 if __name__ == "__main__":
-    sys.exit(main(Path(sys.argv[1])))
+    sys.exit(main(Path(sys.argv[1]), int(sys.argv[2]), int(sys.argv[3])))

@@ -1,16 +1,32 @@
-"""What a slow reader is owed, and when its senders hear of it."""
+"""What a slow reader is owed, and when its senders hear of it; also from a predecessor."""
+
+from __future__ import annotations
+
+import errno
+from typing import TYPE_CHECKING
 
 from hypothesis import given
 from hypothesis import strategies as st
 
-from prefork_chat.protocol.envelope import Origin
-from prefork_chat.worker.connection import Awaited, Backlog
+from prefork_chat.worker.backlog import Backlog
+from prefork_chat.worker.spill import Awaited, Kept, Spill
+from tests.worker.spilled import FIRST, a_receipt, content_of, pieces
 
-ORIGIN = Origin(0, 0, 1, 1, is_quiet=False, name=b"alice")
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    import pytest
 
 
-def a_receipt(number: int) -> Awaited:
-    return Awaited(ORIGIN, b"%d" % number, b"bob")
+def a_backlog(*chunks: bytes, taken: int = 0, spill: Spill | None = None) -> Backlog:
+    """Make one of several flushes, each with a receipt, its number; of the first some is taken."""
+    backlog = Backlog(spill)
+    end = FIRST
+    for number, chunk in enumerate(chunks):
+        end += len(chunk)
+        backlog.append(chunk, taken if number == 0 else 0, end)
+        backlog.await_receipt(a_receipt(number))
+    return backlog
 
 
 def drain(backlog: Backlog, steps: list[int]) -> tuple[bytes, list[Awaited]]:
@@ -25,50 +41,119 @@ def drain(backlog: Backlog, steps: list[int]) -> tuple[bytes, list[Awaited]]:
     return taken, released
 
 
-@given(st.lists(st.binary(min_size=1, max_size=50), min_size=1, max_size=10), st.data())
+CHUNKS = st.lists(st.binary(min_size=1, max_size=50), min_size=1, max_size=10)
+
+
+@given(CHUNKS, st.data())
 def test_bytes_leave_in_order_and_a_receipt_after_its_last_byte(
     chunks: list[bytes], data: st.DataObject
 ) -> None:
     first_taken = data.draw(st.integers(0, len(chunks[0]) - 1))
     steps = data.draw(st.lists(st.integers(1, 30), max_size=20))
-    backlog = Backlog()
-    for number, chunk in enumerate(chunks):
-        backlog.append(chunk, first_taken if number == 0 else 0)
-        backlog.await_receipt(a_receipt(number))
-    total = sum(map(len, chunks)) - first_taken
-    assert backlog.pending_bytes == total
+    backlog = a_backlog(*chunks, taken=first_taken)
+    whole = b"".join(chunks)
+    assert backlog.pending_bytes == len(whole) - first_taken
+    assert (backlog.start, backlog.end) == (FIRST + first_taken, FIRST + len(whole))
     taken, released = drain(backlog, steps)
-    assert taken == b"".join(chunks)[first_taken:]
+    assert taken == whole[first_taken:]
     assert released == [a_receipt(number) for number in range(len(chunks))]
     assert backlog.pending_bytes == 0
+    assert backlog.start == backlog.end == FIRST + len(whole)
 
 
 def test_a_receipt_waits_for_the_last_byte_of_its_chunk() -> None:
-    backlog = Backlog()
-    backlog.append(b"12345")
-    backlog.await_receipt(a_receipt(1))
+    backlog = a_backlog(b"12345")
     assert backlog.consume(4) == []
-    assert backlog.consume(1) == [a_receipt(1)]
+    assert backlog.consume(1) == [a_receipt(0)]
 
 
 def test_of_an_abandoned_backlog_only_the_torn_chunk_is_unsure() -> None:
-    backlog = Backlog()
-    for number in (1, 2):
-        backlog.append(b"12345")
-        backlog.await_receipt(a_receipt(number))
+    backlog = a_backlog(b"12345", b"12345")
     backlog.consume(2)
-    assert backlog.abandon() == ([a_receipt(1)], [a_receipt(2)])
+    assert backlog.abandon() == ([a_receipt(0)], [a_receipt(1)])
+    assert backlog.pending_bytes == 0
 
 
 def test_nothing_is_unsure_when_no_byte_has_left() -> None:
-    backlog = Backlog()
-    backlog.append(b"12345")
-    backlog.await_receipt(a_receipt(1))
+    backlog = a_backlog(b"12345")
+    assert backlog.abandon() == ([], [a_receipt(0)])
+
+
+def test_a_chunk_after_one_that_has_left_whole_is_not_torn() -> None:
+    backlog = a_backlog(b"12345", b"12345")
+    backlog.consume(5)
     assert backlog.abandon() == ([], [a_receipt(1)])
 
 
 def test_a_chunk_of_which_the_first_write_took_a_part_is_torn() -> None:
-    backlog = Backlog()
-    backlog.append(b"12345", taken=1)
-    backlog.await_receipt(a_receipt(1))
-    assert backlog.abandon() == ([a_receipt(1)], [])
+    backlog = a_backlog(b"12345", taken=1)
+    assert backlog.abandon() == ([a_receipt(0)], [])
+
+
+@given(CHUNKS)
+def test_a_successor_goes_on_wherever_the_kernel_stopped(chunks: list[bytes]) -> None:
+    """At every byte; and answers for what had not been answered, and for nothing else."""
+    whole = b"".join(chunks)
+    ends = [FIRST + len(b"".join(chunks[: n + 1])) for n in range(len(chunks))]
+    kept = [
+        Kept(chunk, end, [a_receipt(n)])
+        for n, (chunk, end) in enumerate(zip(chunks, ends, strict=True))
+    ]
+    for taken in range(FIRST, ends[-1] + 1):
+        for answered in {FIRST, *ends}:
+            backlog = Backlog.restore(kept, taken, answered)
+            assert backlog.pending_bytes == ends[-1] - taken
+            assert backlog.is_torn == (taken != FIRST and taken not in ends)
+            if backlog.pending_bytes:
+                assert (backlog.start, backlog.end) == (taken, ends[-1])
+            owed = [a_receipt(n) for n, end in enumerate(ends) if end > max(taken, answered)]
+            assert drain(backlog, [1] * 5) == (whole[taken - FIRST :], owed)
+
+
+def test_what_is_kept_in_the_file_is_what_is_kept_in_memory(tmp_path: Path) -> None:
+    path = tmp_path / "1.1"
+    backlog = a_backlog(b"12345", b"678", taken=2, spill=Spill.create(path, FIRST + 2))
+    content = content_of(path)
+    expected = [
+        Kept(b"345", FIRST + 5, [a_receipt(0)]),
+        Kept(b"678", FIRST + 8, [a_receipt(1)]),
+    ]
+    assert pieces(content.kept) == pieces(expected)
+    assert drain(backlog, []) == (b"345678", [a_receipt(0), a_receipt(1)])
+
+
+def test_what_was_kept_in_memory_only_can_be_put_into_a_file(tmp_path: Path) -> None:
+    path = tmp_path / "1.1"
+    path.write_bytes(b"what an older one left")
+    backlog = a_backlog(b"12345", b"678", taken=2)
+    backlog.consume(1)
+    backlog.persist(path)
+    content = content_of(path)
+    assert (content.answered, content.taken) == (FIRST + 3, FIRST + 3)
+    expected = [
+        Kept(b"45", FIRST + 5, [a_receipt(0)]),
+        Kept(b"678", FIRST + 8, [a_receipt(1)]),
+    ]
+    assert pieces(content.kept) == pieces(expected)
+    backlog.append(b"9", 0, FIRST + 9)  # it goes on in the file
+    content = content_of(path)
+    assert content.kept[-1] == Kept(b"9", FIRST + 9, [])
+    assert sorted(tmp_path.iterdir()) == [path]
+
+
+class FullDisk(Spill):
+    """Takes nothing more."""
+
+    def append(self, data: bytes) -> None:  # noqa: ARG002
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+
+def test_a_client_is_served_on_from_memory_when_the_disk_is_full(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    path = tmp_path / "1.1"
+    backlog = a_backlog(b"12345", spill=FullDisk.create(path, FIRST))
+    assert backlog.spill is None
+    assert not path.exists(), "half of a stream is worse than nothing"
+    assert drain(backlog, []) == (b"12345", [a_receipt(0)])
+    assert "backlog.unprotected" in "".join(capsys.readouterr())

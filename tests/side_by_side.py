@@ -1,0 +1,91 @@
+"""All tests in two pytest processes at once, because most of them wait most of their time.
+
+`python -m tests.side_by_side [ARGUMENT...]`, as `make test` runs it; the arguments are pytest's.
+Both processes collect the same tests in the same order, and each claims the next module that nobody
+has claimed when it is done with one, so that they end at about the same time whatever is added. The
+first one's output is shown as it comes, the second's when both have ended. Coverage is measured,
+and reports for `tests/skipped.py` are left in `.cache/tests-1.xml` and `-2.xml`.
+
+This module is the pytest plugin for that, too: `-p tests.side_by_side --claims=DIRECTORY`.
+"""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+import tempfile
+from itertools import groupby
+from pathlib import Path
+from typing import TYPE_CHECKING, Final
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    import pytest
+
+PROCESSES: Final = (1, 2)
+_ROOT: Final = Path(__file__).parents[1]
+_OUTPUT: Final = ".cache/tests-{}.log"
+_REPORT: Final = ".cache/tests-{}.xml"
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    """Take the directory in which modules are claimed."""
+    parser.addoption("--claims", type=Path, required=True, help="where modules are claimed")
+
+
+def pytest_runtestloop(session: pytest.Session) -> bool | None:
+    """Run those tests that this process claims; otherwise as pytest's own loop does."""
+    if session.testsfailed or session.config.option.collectonly:
+        return None  # pytest's own loop says what is wrong, or nothing
+    claimed = claimed_items(session.items, session.config.getoption("--claims"))
+    item = next(claimed, None)
+    while item is not None:
+        following = next(claimed, None)
+        item.config.hook.pytest_runtest_protocol(item=item, nextitem=following)
+        if session.shouldfail:
+            raise session.Failed(session.shouldfail)
+        if session.shouldstop:
+            raise session.Interrupted(session.shouldstop)
+        item = following
+    return True
+
+
+def claimed_items(items: list[pytest.Item], claims: Path) -> Iterator[pytest.Item]:
+    """Yield the tests of each module that nobody else has claimed when its turn comes."""
+    for number, (_, tests) in enumerate(groupby(items, key=lambda item: item.path)):
+        try:
+            (claims / str(number)).touch(exist_ok=False)
+        except FileExistsError:
+            continue
+        yield from tests
+
+
+def main(arguments: list[str]) -> int:
+    """Run both processes; return 0 if all tests of both have passed."""
+    with tempfile.TemporaryDirectory() as claims:
+        first, second = (
+            [
+                *(sys.executable, "-m", "coverage", "run", "-m", "pytest"),
+                # In one word: pytest looks for its configuration above all words that are paths.
+                *("-p", "tests.side_by_side", f"--claims={claims}"),
+                f"--junitxml={_REPORT.format(process)}",
+                *arguments,
+            ]
+            for process in PROCESSES
+        )
+        output = _ROOT / _OUTPUT.format(2)
+        with (
+            output.open("wb") as log,
+            subprocess.Popen(first, cwd=_ROOT) as shown,
+            subprocess.Popen(
+                second, cwd=_ROOT, stdin=subprocess.DEVNULL, stdout=log, stderr=subprocess.STDOUT
+            ) as kept,
+        ):
+            codes = [shown.wait(), kept.wait()]
+    print(output.read_text(encoding="utf-8", errors="replace"), end="", flush=True)
+    return int(any(codes))
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))

@@ -1,0 +1,35 @@
+from __future__ import annotations
+
+from pathlib import Path
+from types import SimpleNamespace
+from typing import TYPE_CHECKING, Any
+
+from tests.side_by_side import claimed_items
+
+if TYPE_CHECKING:
+    import pytest
+
+MODULES = 5
+ITEMS: Any = [
+    SimpleNamespace(path=Path(f"test_{module}.py"), name=f"{module}-{number}")
+    for module in range(MODULES)
+    for number in range(3)
+]
+
+
+def names(items: list[pytest.Item]) -> list[str]:
+    return [item.name for item in items]
+
+
+def test_each_module_is_run_by_one_process_as_a_whole(tmp_path: Path) -> None:
+    one, other = claimed_items(ITEMS, tmp_path), claimed_items(ITEMS, tmp_path)
+    first, second = [next(one)], [next(other)]
+    first += [next(one) for _ in range(8)]  # the rest of its module, and two more
+    second += list(other)
+    first += list(one)
+    assert names(first) == [f"{module}-{number}" for module in (0, 2, 3) for number in range(3)]
+    assert names(second) == [f"{module}-{number}" for module in (1, 4) for number in range(3)]
+
+
+def test_one_process_alone_runs_everything_in_order(tmp_path: Path) -> None:
+    assert list(claimed_items(ITEMS, tmp_path)) == ITEMS
