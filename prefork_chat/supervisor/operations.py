@@ -178,7 +178,7 @@ class Operations:
             log.configure(config.log)
         except (ConfigError, StartError) as error:
             self._log.error(CONFIG_REJECTED, reason=str(error))
-            raise
+            raise ConfigError(str(error)) from error
         self._log.info(CONFIG_LOADED)
         if kept:
             self._log.warning(CONFIG_KEPT, keys=kept, meaning="these need a restart")
@@ -350,7 +350,10 @@ class Operations:
         if self._config == self._proven:
             return
         self._config = self._proven
-        log.configure(self._config.log)
+        try:
+            log.configure(self._config.log)
+        except StartError as error:
+            self._log.warning(CONFIG_REJECTED, reason=str(error))
         self._workforce.adopt(self._config)
         self._children.forgive()
         self._log.warning(CONFIG_RESTORED, meaning="the last one that all workers had")
