@@ -7,8 +7,8 @@ order:
     wait → signals → reap → news → fork what is due, watch | stop → tell systemd
 
 What is done with processes is `workforce`'s. Signals come in during the wait and nowhere else
-(`signals`). Fails by what `Estate.make` raises; after that it goes on until it is told to stop, or
-until a worker has crashed `max_crashes` times in a row.
+(`signals`). Fails by what `Estate.make` raises; after that it goes on until it is told to stop,
+until a worker has crashed `max_crashes` times in a row, or until the write semaphore is gone.
 """
 
 from __future__ import annotations
@@ -34,6 +34,7 @@ from prefork_chat.log import (
     WORKER_STUCK,
     get_logger,
 )
+from prefork_chat.registry.ipc import SemaphoreGone
 from prefork_chat.supervisor.children import NANOSECONDS
 from prefork_chat.supervisor.estate import Estate
 from prefork_chat.supervisor.listeners import Interrupted, describe
@@ -61,8 +62,9 @@ class Supervisor:
     def run(self) -> int:
         """Run the daemon until it is told to stop; return its exit code.
 
-        0 after a stop in order, 1 when workers kept crashing. Raises AlreadyRunning, StartError or
-        ListenError if it cannot start. Main thread of a process without other threads only.
+        0 after a stop in order, 1 when workers kept crashing or somebody removed the write
+        semaphore. Raises AlreadyRunning, StartError or ListenError if it cannot start. Main thread
+        of a process without other threads only.
         """
         descriptors = _raise_descriptor_limit()
         with ExitStack() as undo:
@@ -126,7 +128,7 @@ class _Loop:
             self._announce_if_ready()
             if self._stop is None:
                 self._workforce.fork_due()
-                self._workforce.watch()
+                self._watch()
                 self._give_up_if_exhausted()
             if self._stop is not None:
                 self._workforce.press(self._stop)
@@ -176,13 +178,25 @@ class _Loop:
         self._children.stop()
         self._stop = Stop(self._server.stop_seconds, time.monotonic_ns())
 
+    def _watch(self) -> None:
+        """Let the workforce watch; without the write semaphore nobody can join or leave any more.
+
+        It cannot be made anew under workers that live: they and their successors would not meet.
+        """
+        try:
+            self._workforce.watch()
+        except SemaphoreGone as error:
+            self._give_up(f"the registry's {error}: somebody has removed it (ipcrm, RemoveIPC=)")
+
     def _give_up_if_exhausted(self) -> None:
         child = self._children.exhausted()
-        if child is not None:
-            reason = f"worker {child.p_id} has crashed {child.crashes} times in a row"
-            self._log.error(SUPERVISOR_DEGRADED, reason=reason, meaning="giving up")
-            self._exit_code = 1
-            self._begin_stop(reason)
+        if child is not None and self._stop is None:
+            self._give_up(f"worker {child.p_id} has crashed {child.crashes} times in a row")
+
+    def _give_up(self, reason: str) -> None:
+        self._log.error(SUPERVISOR_DEGRADED, reason=reason, meaning="giving up")
+        self._exit_code = 1
+        self._begin_stop(reason)
 
     def _renounce(self) -> None:
         """Give up, in a child, what is the supervisor's alone: the lock first, signals last."""

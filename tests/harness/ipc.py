@@ -65,6 +65,11 @@ class DaemonObjects:
         """Return the semaphore for one of `PURPOSES` of the daemon that runs now."""
         return next(semaphore for found, semaphore in self._semaphores() if found == purpose)
 
+    def semaphore_id(self, purpose: str) -> int:
+        """Return the id by which ipcs and ipcrm know that semaphore."""
+        key = self.semaphore(purpose).key
+        return next(int(row["semid"]) for row in _rows("sem") if int(row["key"]) == key)
+
     @contextmanager
     def held(self, purpose: str) -> Iterator[None]:
         """Hold a semaphore while the block runs, as somebody would who never gives it back."""
