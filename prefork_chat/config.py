@@ -38,6 +38,7 @@ _KEEPALIVE_MAX_PROBES: Final = 127  # MAX_TCP_KEEPCNT in net/tcp.h
 
 LogLevel: TypeAlias = Literal["debug", "info", "warning", "error"]
 LogFormat: TypeAlias = Literal["auto", "json", "console"]
+Durability: TypeAlias = Literal["exact", "fast"]
 
 
 Count: TypeAlias = Annotated[int, Meta(ge=1)]
@@ -63,6 +64,14 @@ class ServerConfig(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True
         ),
     ] = ""
     workers: Annotated[int, Meta(ge=1, le=64), Meta(description="Worker processes.")] = 2
+    max_workers: Annotated[
+        int,
+        Meta(ge=1, le=64),
+        Meta(
+            description="Most workers that there can be while the daemon runs (SIGTTIN adds one); "
+            "never fewer than workers."
+        ),
+    ] = 8
     threads: Annotated[
         int,
         Meta(ge=1, le=32),
@@ -73,6 +82,14 @@ class ServerConfig(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True
         Meta(ge=1, le=1_000_000),
         Meta(description="Clients that may be joined at once, all workers together."),
     ] = 10_000
+    durability: Annotated[
+        Durability,
+        Meta(
+            description="What a worker that dies owes its clients. Their connections live on "
+            "either way; exact: no line is lost or doubled; fast: faster, and what was in flight "
+            "may be lost."
+        ),
+    ] = "exact"
     connections_per_process: Annotated[
         int,
         Meta(ge=0),
@@ -102,6 +119,11 @@ class ServerConfig(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True
     stop_seconds: Annotated[
         float, Meta(ge=0, le=3600), Meta(description="Time for workers to end in order at a stop.")
     ] = 5.0
+    drain_seconds: Annotated[
+        float,
+        Meta(ge=0, le=1_000_000),
+        Meta(description="Time that a drain (SIGQUIT) gives clients to leave by themselves."),
+    ] = 60.0
     watchdog_seconds: Annotated[
         float,
         Meta(ge=0.5, le=3600),
@@ -110,6 +132,11 @@ class ServerConfig(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True
     unix_socket_mode: Annotated[
         str, Meta(pattern="^0?[0-7]{3}$"), Meta(description="Permissions of Unix sockets, octal.")
     ] = "0666"
+
+    @property
+    def worker_places(self) -> int:
+        """For how many workers the daemon makes room when it starts."""
+        return max(self.max_workers, self.workers)
 
 
 class LimitsConfig(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -172,8 +199,15 @@ class TcpConfig(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
 
 
 class LogConfig(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """What is logged to stderr and how."""
+    """What is logged, where and how."""
 
+    file: Annotated[
+        str,
+        Meta(
+            description="File that lines are appended to; a new one once it has been moved. "
+            "Empty: stderr."
+        ),
+    ] = ""
     level: Annotated[LogLevel, Meta(description="Least important level that is logged.")] = "info"
     format: Annotated[
         LogFormat,

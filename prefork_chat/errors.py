@@ -6,7 +6,7 @@ written for a person: it names the file, key, address or pid in question, and, w
 the way out. A bug of ours is not one of these: it keeps its traceback.
 
 Exit codes: 0 ended in order; 1 the daemon could not start or go on; 2 wrong usage or configuration
-(as argparse); 3 another daemon runs in the same runtime directory.
+(as argparse); 3 another daemon runs in the same runtime directory, or, of `ctl`, none does.
 """
 
 from __future__ import annotations
@@ -30,6 +30,16 @@ class AlreadyRunning(PreforkChatError):  # noqa: N818 - says what is the case
     """Another daemon holds the runtime directory; the message names the directory and its pid."""
 
     exit_code: ClassVar[int] = 3
+
+
+class NotRunning(PreforkChatError):  # noqa: N818 - says what is the case
+    """No daemon runs in the runtime directory; the message names the directory."""
+
+    exit_code: ClassVar[int] = 3
+
+
+class OperationError(PreforkChatError):
+    """A running daemon has refused what it was asked for, or failed; the message is its own."""
 
 
 class ListenError(PreforkChatError):

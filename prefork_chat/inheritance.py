@@ -12,6 +12,8 @@ from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     import socket
+    from collections.abc import Mapping
+    from pathlib import Path
 
     from prefork_chat.config import Config
     from prefork_chat.pairs import Pairs
@@ -28,6 +30,14 @@ class Inheritance:
     each successor. `listeners` are open, non-blocking, listening sockets. `news` is an eventfd
     that the supervisor polls: a worker adds 1 after it changed its state in the table.
     `supervisor_pidfd` turns readable when the supervisor is gone.
+
+    What makes a successor of it: `kept` has the sockets of all clients of all workers, slot →
+    (generation, descriptor); the descriptors belong to the worker, which adopts those whose slot
+    says `p_id` and closes the rest. A claimed slot of its own that is not there cannot be adopted.
+    `journals[t_id]` is the memfd of loop (p_id, t_id): empty in the beginning, as the predecessor
+    left it ever after. `spills` is the directory for what slow readers have not read. `keeper` is
+    where `keeping.keep`, `let_go` and `give` go, `nursery` where `keeping.take` finds sessions that
+    other workers have given to this one.
     """
 
     config: Config
@@ -37,6 +47,11 @@ class Inheritance:
     table: WorkerTable
     accept_semaphore: Semaphore
     pairs: Pairs
+    keeper: socket.socket
+    nursery: socket.socket
+    kept: Mapping[int, tuple[int, int]]
+    journals: tuple[int, ...]
+    spills: Path
     listeners: tuple[socket.socket, ...]
     news: int
     supervisor_pidfd: int

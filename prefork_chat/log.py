@@ -6,6 +6,10 @@ lock and no buffer that a fork could catch half-way. A line leaves by one `os.wr
 several processes do not mix (up to PIPE_BUF on a pipe). A line that nobody takes (full pipe, closed
 stderr) is dropped after 20 ms: a log must never stop or kill a chat server.
 
+With `log.file` a line goes into that file. Each process looks before each line whether the file is
+still the one at that path (1.3 us), and goes on in a new one if it has been moved or removed: so
+whoever rotates logs need not tell every worker, and none writes into the old file for long.
+
 Must not be used in a signal handler (handlers only wake a loop). Never log what clients say, nor
 secrets. Names and addresses are fine. info: an operator wants to see it once; warning: somebody
 must act; debug: for one's own desk.
@@ -26,6 +30,8 @@ import sys
 from datetime import UTC, datetime
 from types import ModuleType
 from typing import TYPE_CHECKING, Final, TextIO
+
+from prefork_chat.errors import StartError
 
 
 class _DeferredModule(ModuleType):
@@ -54,6 +60,8 @@ if TYPE_CHECKING:
 # -- events: supervisor
 SUPERVISOR_STARTED: Final = "supervisor.started"
 SUPERVISOR_READY: Final = "supervisor.ready"
+SUPERVISOR_RESIZED: Final = "supervisor.resized"
+SUPERVISOR_DRAINING: Final = "supervisor.draining"
 SUPERVISOR_STOPPING: Final = "supervisor.stopping"
 SUPERVISOR_STOPPED: Final = "supervisor.stopped"
 SUPERVISOR_DEGRADED: Final = "supervisor.degraded"
@@ -62,10 +70,22 @@ LEFTOVER_KEPT: Final = "leftover.kept"
 SIGNAL_RECEIVED: Final = "signal.received"
 LISTENER_OPENED: Final = "listener.opened"
 LISTENER_DELAYED: Final = "listener.delayed"
+LOG_REOPENED: Final = "log.reopened"
+CONFIG_LOADED: Final = "config.loaded"
+CONFIG_KEPT: Final = "config.kept"
 CONFIG_REJECTED: Final = "config.rejected"
+CONFIG_RESTORED: Final = "config.restored"
+OPERATION_REFUSED: Final = "operation.refused"
+REPLACEMENT_BEGUN: Final = "replacement.begun"
+REPLACEMENT_FINISHED: Final = "replacement.finished"
+REPLACEMENT_FAILED: Final = "replacement.failed"
+ADMIN_REFUSED: Final = "admin.refused"
+KEEPER_LIMITED: Final = "keeper.limited"
+KEEPER_FILLED: Final = "keeper.filled"
 # -- events: the life of a worker
 WORKER_SPAWNED: Final = "worker.spawned"
 WORKER_READY: Final = "worker.ready"
+WORKER_TOLD: Final = "worker.told"
 WORKER_EXITED: Final = "worker.exited"
 WORKER_FAILED: Final = "worker.failed"
 WORKER_THROTTLED: Final = "worker.throttled"
@@ -76,6 +96,9 @@ WORKER_STOPPED: Final = "worker.stopped"
 # -- events: in a worker
 ACCEPT_PAUSED: Final = "accept.paused"
 ACCEPT_RESUMED: Final = "accept.resumed"
+SESSIONS_ADOPTED: Final = "sessions.adopted"
+CLIENT_EXPELLED: Final = "client.expelled"
+BACKLOG_UNPROTECTED: Final = "backlog.unprotected"
 LINE_REJECTED: Final = "line.rejected"
 
 # Longest wait for a reader of the log who has fallen behind (a full pipe, a terminal after ^S).
@@ -91,6 +114,9 @@ class LineWriter:
     def __init__(self, fd: int, *, is_journal: bool) -> None:
         self._fd = fd
         self._is_journal = is_journal
+
+    def close(self) -> None:
+        """Close what is this writer's own; a descriptor that it was given stays open."""
 
     def debug(self, line: str) -> None:
         """Write a line of level debug."""
@@ -127,30 +153,94 @@ class LineWriter:
             pass  # EPIPE, EBADF, EAGAIN: nobody reads the log any more
 
 
+class FileWriter(LineWriter):
+    """Writes to the file at a path, whichever file that is."""
+
+    __slots__ = ("_path",)
+
+    def __init__(self, path: str) -> None:
+        """Open the file for appending; raises StartError."""
+        self._path = os.path.abspath(path)
+        try:
+            super().__init__(_open_to_append(self._path), is_journal=False)
+        except OSError as error:
+            raise StartError(f"log.file: {self._path}: {error.strerror}") from error
+
+    def close(self) -> None:
+        """Close the file; a logger that was bound before goes on to stderr.
+
+        Its number will be another file's, perhaps a client's.
+        """
+        fd, self._fd = self._fd, _STDERR
+        os.close(fd)
+
+    def _write(self, priority: bytes, line: str) -> None:
+        try:
+            if self._fd != _STDERR and not self._is_in_place():
+                self._reopen()
+        except OSError:
+            pass  # better in the old file than nowhere
+        super()._write(priority, line)
+
+    def _is_in_place(self) -> bool:
+        try:
+            return os.path.samestat(os.stat(self._path), os.fstat(self._fd))
+        except FileNotFoundError:
+            return False
+
+    def _reopen(self) -> None:
+        """Put the file that is there now in place of the old one; any thread, even two at once."""
+        fd = _open_to_append(self._path)
+        os.dup2(fd, self._fd, inheritable=False)
+        os.close(fd)
+
+
+class _Destination:
+    """The logger factory: whatever is logged goes to one writer."""
+
+    def __init__(self, writer: LineWriter) -> None:
+        self.writer: Final = writer
+
+    def __call__(self, *_: object) -> LineWriter:
+        return self.writer
+
+
 def configure(config: LogConfig, stream: TextIO | None = None) -> None:
     """Set up logging of this process and of all that it forks; a later call replaces this one.
 
-    `stream`: a file with a descriptor; None: descriptor 2. Loggers made before see the new settings
-    too.
+    `stream`: a file with a descriptor; None: `config.file`, or descriptor 2. Loggers made before
+    see the new settings too. Raises StartError, and changes nothing, if the file cannot be opened.
     """
-    fd = _STDERR if stream is None else stream.fileno()  # sys.stderr is None if 2 was closed
-    is_console = config.format == "console" or (config.format == "auto" and os.isatty(fd))
-    is_journal = config.format == "auto" and is_journal_stream(fd, os.environ)
-    writer = LineWriter(fd, is_journal=is_journal)
+    if stream is None and config.file:
+        fd = -1
+        writer: LineWriter = FileWriter(config.file)
+    else:
+        fd = _STDERR if stream is None else stream.fileno()  # sys.stderr is None if 2 was closed
+        is_journal = config.format == "auto" and is_journal_stream(fd, os.environ)
+        writer = LineWriter(fd, is_journal=is_journal)
+    is_tty = fd >= 0 and os.isatty(fd)
+    is_console = config.format == "console" or (config.format == "auto" and is_tty)
+    previous = structlog.get_config()["logger_factory"]
     structlog.configure(
-        processors=_processors(is_console=is_console, is_tty=os.isatty(fd)),
+        processors=_processors(is_console=is_console, is_tty=is_tty),
         wrapper_class=structlog.make_filtering_bound_logger(
             logging.getLevelNamesMapping()[config.level.upper()]
         ),
-        logger_factory=lambda *_: writer,
+        logger_factory=_Destination(writer),
         cache_logger_on_first_use=False,
     )
+    if isinstance(previous, _Destination):
+        previous.writer.close()
 
 
 def get_logger(**bound: object) -> FilteringBoundLogger:
     """Return a logger whose lines carry `bound`; may be called before `configure`."""
     logger: FilteringBoundLogger = structlog.get_logger(**bound)
     return logger
+
+
+def _open_to_append(path: str) -> int:
+    return os.open(path, os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC | os.O_NOCTTY, 0o640)
 
 
 def is_journal_stream(fd: int, environ: Mapping[str, str]) -> bool:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from contextlib import ExitStack
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import pytest
 
@@ -20,7 +20,7 @@ def start_daemon(tmp_path: Path) -> Iterator[StartDaemon]:
     with ExitStack() as stack:
         count = 0
 
-        def start(**options: object) -> Daemon:
+        def start(**options: Any) -> Daemon:
             nonlocal count
             count += 1
             directory = tmp_path / f"daemon-{count}"

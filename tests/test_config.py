@@ -48,6 +48,12 @@ def test_the_command_line_wins_over_the_file(tmp_path: Path) -> None:
     assert loaded.log.level == "debug"
 
 
+def test_there_is_room_for_more_workers_and_never_for_fewer() -> None:
+    assert ServerConfig(workers=2).worker_places == 8
+    assert ServerConfig(workers=12).worker_places == 12
+    assert ServerConfig(workers=3, max_workers=2).worker_places == 3
+
+
 @pytest.mark.parametrize(
     ("text", "message"),
     [

@@ -15,6 +15,7 @@ import pytest
 
 from prefork_chat import log
 from prefork_chat.config import LogConfig
+from prefork_chat.errors import StartError
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -252,3 +253,71 @@ def test_every_event_is_a_noun_and_what_became_of_it() -> None:
     assert len(events) == len(set(events)) > 10
     for event in events:
         assert re.fullmatch(r"[a-z]+(_[a-z]+)*\.[a-z]+", event), event
+
+
+def events(path: Path) -> list[str]:
+    return [json.loads(line)["event"] for line in path.read_text().splitlines()]
+
+
+def test_lines_are_appended_to_the_file_as_json(tmp_path: Path) -> None:
+    path = tmp_path / "daemon.log"
+    path.write_text('{"event": "earlier"}\n')
+    log.configure(LogConfig(file=str(path)))
+    log.get_logger().info("first")
+    assert events(path) == ["earlier", "first"]
+    log.configure(LogConfig(file=str(path), level="warning"))
+    log.get_logger().info("unimportant")
+    log.get_logger().warning("second")
+    assert events(path) == ["earlier", "first", "second"]
+
+
+def test_a_file_that_has_been_moved_or_removed_is_left_alone(tmp_path: Path) -> None:
+    path, moved = tmp_path / "daemon.log", tmp_path / "daemon.log.1"
+    log.configure(LogConfig(file=str(path)))
+    logger = log.get_logger(p_id=1)
+    logger.info("first")
+    path.rename(moved)
+    logger.info("second")
+    logger.info("third")
+    assert (events(moved), events(path)) == (["first"], ["second", "third"])
+    path.unlink()
+    logger.info("fourth")
+    assert events(path) == ["fourth"]
+    path.rename(moved)
+    path.mkdir()
+    logger.info("nowhere else to go")
+    assert events(moved) == ["fourth", "nowhere else to go"]
+
+
+def test_rotating_opens_no_more_descriptors(tmp_path: Path) -> None:
+    path = tmp_path / "daemon.log"
+    log.configure(LogConfig(file=str(path)))
+    before = len(os.listdir("/proc/self/fd"))
+    for _ in range(10):
+        log.get_logger().info("line")
+        path.unlink()
+        log.configure(LogConfig(file=str(path)))
+    assert len(os.listdir("/proc/self/fd")) == before
+
+
+def test_a_file_that_cannot_be_opened_is_an_error_and_changes_nothing(
+    pipe: Pipe, tmp_path: Path
+) -> None:
+    log.configure(LogConfig(), pipe.stream)
+    path = tmp_path / "missing" / "daemon.log"
+    with pytest.raises(StartError, match=rf"log.file: {path}: No such file or directory"):
+        log.configure(LogConfig(file=str(path)))
+    log.get_logger().info("still here")
+    assert [record["event"] for record in pipe.records()] == ["still here"]
+
+
+def test_a_logger_that_was_bound_to_a_closed_file_writes_to_stderr(
+    tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    """Its descriptor's number may be a client's by now."""
+    log.configure(LogConfig(file=str(tmp_path / "daemon.log")))
+    bound = log.get_logger().bind(p_id=1)
+    log.configure(LogConfig(file=str(tmp_path / "other.log")))
+    with open(os.devnull):
+        bound.info("late")
+    assert "late" in capfd.readouterr().err

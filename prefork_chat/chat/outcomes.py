@@ -50,6 +50,17 @@ def going_down() -> bytes:
     return note(b"server is going down")
 
 
+def resumed() -> bytes:
+    """Return what a client is told whose worker died with what was under way."""
+    return note(b"RESUMED: commands without an answer may or may not have been carried out")
+
+
+def expelled() -> bytes:
+    """Return the last line of a connection whose input makes the server fail again and again."""
+    text = b"your last lines make the server fail, goodbye: connect again without them"
+    return err(ANY_VERB, Code.INTERNAL, text)
+
+
 def login_expired() -> bytes:
     """Return the last line of a connection that has not said in time who it is."""
     text = b"no JOIN came in time, goodbye: connect again and JOIN <username>"
@@ -66,11 +77,6 @@ def joined(session: Session, claim: Claim) -> bytes:
 def name_in_use(claim: Claim) -> bytes:
     """Return the refusal of a JOIN whose name another session has."""
     return err(JOIN, Code.INUSE, claim.name + b" is taken: JOIN with another name", claim.tag)
-
-
-def registry_full(claim: Claim) -> bytes:
-    """Return the refusal of a JOIN for which the registry has no slot."""
-    return err(JOIN, Code.FULL, tag=claim.tag)
 
 
 def delivered(dest: bytes, tag: bytes) -> bytes:

@@ -12,7 +12,7 @@ import sys
 from typing import TYPE_CHECKING
 
 from prefork_chat import __version__
-from prefork_chat.cli import check_config, serve
+from prefork_chat.cli import check_config, ctl, serve
 from prefork_chat.errors import PreforkChatError
 
 if TYPE_CHECKING:
@@ -46,5 +46,6 @@ def build_parser() -> argparse.ArgumentParser:
     parser.add_argument("--version", action="version", version=f"prefork-chat {__version__}")
     subcommands = parser.add_subparsers(title="commands", metavar="COMMAND")
     serve.add_parser(subcommands)
+    ctl.add_parser(subcommands)
     check_config.add_parser(subcommands)
     return parser

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import os
 import sys
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
@@ -27,7 +28,7 @@ def add_parser(subcommands: argparse._SubParsersAction[argparse.ArgumentParser])
     parser = subcommands.add_parser(
         "serve",
         help="run the daemon in the foreground",
-        description="Run the daemon in the foreground, logging to stderr; Ctrl-C ends it. "
+        description="Run the daemon in the foreground; Ctrl-C ends it. SIGHUP reloads FILE. "
         "What is given here wins over the file.",
         allow_abbrev=False,
     )
@@ -39,13 +40,14 @@ def add_parser(subcommands: argparse._SubParsersAction[argparse.ArgumentParser])
 def run(arguments: argparse.Namespace) -> int:
     """Serve until told to stop; return the exit code. Raises PreforkChatError."""
     open_standard_files()
-    settings = config.load(arguments.config, options.overrides(arguments))
+    load = partial(config.load, arguments.config, options.overrides(arguments))
+    settings = load()
     log.configure(settings.log)
     # Here, so that the other subcommands start without loading the server.
     from prefork_chat.supervisor.supervisor import Supervisor  # noqa: PLC0415
     from prefork_chat.worker.worker import run_worker  # noqa: PLC0415
 
-    supervisor = Supervisor(settings, run_worker)
+    supervisor = Supervisor(settings, run_worker, load)
     if "LISTEN_FDS" not in os.environ:
         print(welcome(settings), flush=True)
     return supervisor.run()

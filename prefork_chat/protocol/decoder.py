@@ -63,20 +63,39 @@ _FIRST_LINE = 0
 _LINES = 1
 _TOO_LONG_LINE = 2
 _CLOSED = 3
+_STAGE_BITS = 2
+_STAGE_MASK = 3
 
 
 class Decoder:
     """The framing state of one connection, owned by the loop that owns the connection.
 
-    Its state is bytes and integers: a copy of it, taken between two calls, continues where it was.
+    What it knows besides the unfinished line is the integer `state`; a decoder made of it, and fed
+    that line again, continues where this one was.
     """
 
     __slots__ = ("_dropped_bytes", "_partial", "_stage")
 
-    def __init__(self) -> None:
-        self._partial = b""  # the unfinished line, raw, always shorter than MAX_LINE_BYTES
-        self._dropped_bytes = 0  # of an unfinished line that is too long
-        self._stage = _FIRST_LINE
+    def __init__(self, state: int = _FIRST_LINE, partial: bytes = b"") -> None:
+        self._partial = partial  # the unfinished line, raw, always shorter than MAX_LINE_BYTES
+        self._dropped_bytes = state >> _STAGE_BITS  # of an unfinished line that is too long
+        self._stage = state & _STAGE_MASK
+
+    @property
+    def state(self) -> int:
+        """All but the unfinished line: less than 2**25, if no more than 8 MiB are fed at once."""
+        return self._dropped_bytes << _STAGE_BITS | self._stage
+
+    @property
+    def partial(self) -> bytes:
+        """The unfinished line, raw."""
+        return self._partial
+
+    def forget_partial(self) -> int:
+        """Forget the unfinished line, which will be fed again; return its size in bytes."""
+        size = len(self._partial)
+        self._partial = b""
+        return size
 
     @property
     def is_closed(self) -> bool:
@@ -159,6 +178,21 @@ class Decoder:
         self._partial = b""
         self._dropped_bytes = 0
         self._stage = _CLOSED
+
+
+def measure(state: int, data: bytes, count: int) -> tuple[int, int]:
+    """Find where a decoder stands behind the first `count` results of `data`.
+
+    `state` is what it was before. Returns (bytes of `data` up to there, state there).
+    """
+    decoder = Decoder(state)
+    size = results = 0
+    for piece in data.split(b"\n"):
+        if results >= count:
+            break
+        results += len(decoder.feed(piece + b"\n"))
+        size += len(piece) + 1
+    return size, decoder.state
 
 
 def _has_long_line(data: bytes) -> bool:

@@ -5,7 +5,9 @@ per message: a message crosses processes as the very line its sender wrote, and 
 datagram again.
 
     datagram = t_id (1 byte) section *(RS section)      RS = 0x1e
-    section  = "M" origin LF line *(LF line)            messages: the destination loop delivers
+    section  = "D" loop SP number                       the following are datagram `number` of
+                                                        that loop, until the next "D"
+             | "M" origin LF line *(LF line)            messages: the destination loop delivers
     each line
              | "B" origin LF line *(LF line)            bounced: the names are not at that loop;
              back to the origin's | "R" slot SP generation SP answered LF line *(LF line)
@@ -14,6 +16,9 @@ datagram again.
     origin   = p_id SP t_id SP slot SP generation SP flags SP name      decimal numbers; flags "q"
     quiet, "-" not line     = ["@" tag SP] "CHAT" SP destination SP message            as the
     client typed it, verb in upper case
+
+Every datagram begins with its "D"; the router puts several into one. Numbers of a loop only grow:
+who knows the last one that he took tells what he is sent twice.
 
 Written by the loop of the sender, forwarded unopened by the router (it looks at the first byte
 only), read by the destination's loop. Pure: bytes in, bytes out. Datagrams come from our own
@@ -25,6 +30,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 
 SECTION_SEPARATOR = b"\x1e"
+NUMBER = b"D"
 MESSAGES = b"M"
 BOUNCED = b"B"
 RECEIPTS = b"R"
@@ -68,6 +74,17 @@ class Origin:
         """Read an origin back from a section's first line; ValueError for what no loop wrote."""
         p_id, t_id, slot, generation, flags, name = header[1:].split(b" ")
         return cls(int(p_id), int(t_id), int(slot), int(generation), flags == b"q", name)
+
+
+def pack_datagram(t_id: int, loop: int, number: int, sections: list[bytes]) -> bytes:
+    """Build the datagram `number` of the loop with index `loop`, for loop `t_id`."""
+    return b"%cD%d %d\x1e%b" % (t_id, loop, number, SECTION_SEPARATOR.join(sections))
+
+
+def parse_number(section: bytes) -> tuple[int, int]:
+    """Return (index of the sending loop, number) of a "D" section."""
+    loop, number = section[1:].split(b" ")
+    return int(loop), int(number)
 
 
 def pack_messages(origin: Origin, lines: list[bytes]) -> bytes:

@@ -1,4 +1,4 @@
-"""The name index: from the tag of a name to the slot that claims it, by open addressing.
+"""The name index: from the tag of a name to the slot that has it, by open addressing.
 
 Decides how tags are made and where they stand. Used by `registry` only. Readers probe it without a
 lock and believe nothing before they have checked the slot; writers change it only while they hold

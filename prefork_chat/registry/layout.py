@@ -8,32 +8,35 @@ each slot, worker row and loop block: what one thread writes often shares no lin
 does.
 
     header        <q q q q q q 16s>  magic, version, capacity, workers, threads, unused, hash key
-                  <q q q q 32x>      sequence, count, high (slots ever used), free (a slot + 1; 0)
-    swept         <q> per worker     incarnation word when the worker's stale slots were last freed
+                  <q q q q q 24x>    sequence, count (names), high (slots ever used), free (a slot
+                                     + 1; 0), claimed (slots)
     worker table  <8q> per worker    then <8q> for each of its loops; fields: see `table`
     tags          <q> per place      0: empty, else the tag of a name
     index slots   <i> per place      the slot of that name
     slots         <q q q q 32s> each
         state        g > 0: claimed, by its g-th session; -g: free after g sessions; 0: never used
-        owner        claimed: p_id << 16 | t_id << 8 | length of the name
-                     free: the next free slot + 1, 0 behind the last
-        incarnation  of the worker that claimed it
-        tag          of the name, as in the index
+        owner        naming << 24 | p_id << 16 | t_id << 8 | length of the name, 0: it has none
+                     naming: 39 bits, another one after each claim, enter and withdraw of this slot
+        tag          has a name: its tag, as in the index; free: the next free slot + 1, 0 behind
+                     the last; else meaningless
+        progress     claimed: the owner loop's word, 0 at first
         name         as typed, padded with zeros
+    positions    <q> per slot     of the owner loop: how much of the client's stream is dealt with
 
 The name index has a power of two of places, at least twice the capacity: never over half full.
-A client costs 64 bytes of slot and, at 10,000 or 20,000 clients, 39 bytes of index: 1 and 2 MB. All
+A client costs 72 bytes of slot and, at 10,000 or 20,000 clients, 39 bytes of index: 1 and 2 MB. All
 is allocated at the start, but resident in a process only as far as it has touched it: 4 kB in the
 supervisor, slots from the lowest up (measured 2026-11; a full registry's PSS is its size).
 """
 
 from __future__ import annotations
 
+import sys
 from dataclasses import dataclass
 from typing import Final
 
 MAGIC_NUMBER: Final = int.from_bytes(b"preforkR", "little")
-VERSION_NUMBER: Final = 1
+VERSION_NUMBER: Final = 2
 """One more with every change of this layout; a process refuses memory of another version."""
 
 WORD_BYTES: Final = 8
@@ -54,17 +57,32 @@ SEQUENCE: Final = 8
 COUNT: Final = 9
 HIGH: Final = 10
 FREE: Final = 11
+CLAIMED: Final = 12
 
 # Words of a slot, and its name.
 SLOT_BYTES: Final = LINE_BYTES
 SLOT_WORDS: Final = SLOT_BYTES // WORD_BYTES
 STATE: Final = 0
 OWNER: Final = 1
-INCARNATION: Final = 2
-TAG: Final = 3
+TAG: Final = 2
+PROGRESS: Final = 3
 NAME_OFFSET: Final = 4 * WORD_BYTES
 NAME_BYTES: Final = 32
 """The longest name of the line protocol."""
+
+# Parts of an owner word.
+NAMING_SHIFT: Final = 24
+NAMING_STEP: Final = 1 << NAMING_SHIFT
+NAMING_MASK: Final = (1 << 63) - NAMING_STEP
+"""The naming alone; a sum masked by it begins anew after 2**39 namings and is never negative."""
+P_ID_SHIFT: Final = 16
+T_ID_SHIFT: Final = 8
+BYTE_MASK: Final = 0xFF
+"""Of the p_id, the t_id, and the length."""
+LENGTH_BYTE: Final = 0 if sys.byteorder == "little" else 7
+T_ID_BYTE: Final = 1 if sys.byteorder == "little" else 6
+P_ID_BYTE: Final = 2 if sys.byteorder == "little" else 5
+"""Where they are among the bytes of the word."""
 
 TAG_BYTES: Final = 8
 INDEX_SLOT_BYTES: Final = 4
@@ -90,14 +108,9 @@ class Layout:
             raise ValueError("p_id and t_id have one byte each")
 
     @property
-    def swept(self) -> slice:
-        """One word per worker."""
-        return _part(HEADER_BYTES, self.workers * WORD_BYTES)
-
-    @property
     def table(self) -> slice:
         """The rows of the worker table."""
-        return _part(self.swept.stop, self.workers * (1 + self.threads) * LINE_BYTES)
+        return _part(HEADER_BYTES, self.workers * (1 + self.threads) * LINE_BYTES)
 
     @property
     def places(self) -> int:
@@ -120,9 +133,14 @@ class Layout:
         return _part(self.index_slots.stop, self.capacity * SLOT_BYTES)
 
     @property
+    def positions(self) -> slice:
+        """One word per slot."""
+        return _part(self.slots.stop, self.capacity * WORD_BYTES)
+
+    @property
     def total_bytes(self) -> int:
         """Size of the shared memory."""
-        return int(self.slots.stop)
+        return int(self.positions.stop)
 
 
 def _part(previous_end: int, size: int) -> slice:

@@ -3,11 +3,13 @@
 Decides the fields of a row and who writes each. Every field has one writer at a time and is one
 aligned word, so plain stores are enough and everybody may read without a lock.
 
-- INCARNATION is the supervisor's: n from the start of the n-th worker of that p_id, -n once it has
-  died, 0 before the first. The registry takes this word for the truth about which slots are live:
-  the one store in `end` takes every name of a dead worker out of the registry.
+- INCARNATION and ORDER are the supervisor's. INCARNATION is n from the start of the n-th worker of
+  that p_id, -n once it has died, 0 before the first: to be shown, and to go on counting from. The
+  sessions of a dead worker do not care: their slots wait for its successor.
 - The rest of a row is the supervisor's while no worker of that p_id lives (`begin` before the fork,
   `end` after the wait). In between each field is written by the thread that it names below.
+
+There is a row for each p_id that there may be; where no worker ever was, all is 0.
 
 Times are time.monotonic_ns(), one clock for all processes of a machine.
 """
@@ -32,6 +34,8 @@ ACCEPTED: Final = 4
 """Connections accepted so far. Acceptor thread."""
 ROUTER_HEARTBEAT: Final = 5
 """When the router last said that it is alive. Main thread."""
+ORDER: Final = 6
+"""An Order: what SIGTERM means for this worker. Supervisor only, before it sends the signal."""
 
 # In the block of a loop, from `loop_offset(t_id)` on; all written by that loop.
 HEARTBEAT: Final = 0
@@ -56,6 +60,19 @@ class WorkerState(IntEnum):
     READY = 2
     RETIRING = 3
     STOPPING = 4
+
+
+class Order(IntEnum):
+    """How a worker is to end; HAND_OVER is what a row says until the supervisor says otherwise."""
+
+    HAND_OVER = 0
+    """Finish the turn and exit; the clients stay, the successor adopts them."""
+    STOP = 1
+    """Tell the clients that the server is going down, hang up, exit."""
+    DRAIN = 2
+    """Accept nobody more, serve until the last client has left, exit."""
+    LEAVE = 3
+    """Accept nobody more, move every session to loops of other workers, exit."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -118,9 +135,9 @@ class WorkerTable:
     def begin(self, p_id: int, incarnation: int, now_ns: int) -> None:
         """Reset the row for a new worker (supervisor, before the fork).
 
-        All heartbeats become `now_ns`: the watchdog gives a start its whole period. Raises
-        ValueError unless `incarnation` is greater than all before: a dead worker's slots would live
-        again.
+        All heartbeats become `now_ns`: the watchdog gives a start its whole period. The order is
+        HAND_OVER again. Raises ValueError unless `incarnation` is greater than all before: two
+        workers would go by the same number.
         """
         row = self.row(p_id)
         if incarnation <= abs(row[INCARNATION]):
@@ -136,9 +153,9 @@ class WorkerTable:
         row[INCARNATION] = incarnation
 
     def end(self, p_id: int) -> None:
-        """Say that the worker is dead (supervisor, after the wait): its names are free now.
+        """Say that the worker is dead (supervisor, after the wait).
 
-        It has no connections now; what it counted stays until the next `begin`. Saying it twice
+        It serves no connections now; what it counted stays until the next `begin`. Saying it twice
         does no harm.
         """
         row = self.row(p_id)

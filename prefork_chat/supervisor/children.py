@@ -5,11 +5,16 @@ Times are monotonic nanoseconds and are passed in, and so is the source of chanc
 says what happened (`forked`, `became_ready`, `ended`); the table answers what is due (`due`,
 `next_due_ns`) and whether it makes sense to go on (`exhausted`).
 
-A worker that exits 0 after it had been ready has retired: its successor is due at once. Any other
-end is a failure. It counts as a crash if the worker had not been ready, however long it had tried,
-or had lived less than `quick_death_seconds`; then the successor waits, twice as long after each
-crash in a row, and `max_crashes` of them mean that the fault is not the worker's alone. A failure
-after a longer life has a successor at once: the life proves that starting works.
+A worker that exits 0 after it had been ready has retired: it has handed over, by its own decision
+or because it was told to, and its successor is due at once. Any other end is a failure. It counts
+as a crash if the worker had not been ready, however long it had tried, or had lived less than
+`quick_death_seconds`; then the successor waits, twice as long after each crash in a row, and
+`max_crashes` of them mean that the fault is not the worker's alone. A failure after a longer life
+has a successor at once: the life proves that starting works.
+
+The table has a place for every worker that there may be. Those from `wanted` up are surplus: they
+are to leave, and have left when they exit 0 and no session is theirs. However else a surplus worker
+ends, it has a successor like all others: somebody must adopt what it had.
 """
 
 from __future__ import annotations
@@ -24,6 +29,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
     from prefork_chat.config import RespawnConfig
+    from prefork_chat.registry.table import Order
 
 NANOSECONDS: Final = 1_000_000_000
 
@@ -35,11 +41,13 @@ class Ending(enum.Enum):
     FAILED = "failed"
     CRASHED = "crashed"
     STOPPED = "stopped"
+    LEFT = "left"
 
 
 class Phase(enum.Enum):
-    """Where a p_id stands. WAITING has no process; the others have one."""
+    """Where a p_id stands. ABSENT and WAITING have no process; WAITING will have one."""
 
+    ABSENT = "absent"
     WAITING = "waiting"
     STARTING = "starting"
     READY = "ready"
@@ -63,16 +71,17 @@ class Child:
     """One p_id and its present worker. Changed by `Children` only.
 
     `generation` is 0 before the first fork; `pid` is 0 without a process; `due_ns` counts while
-    WAITING; `crashes` are those in a row.
+    WAITING; `crashes` are those in a row; `told` is how this worker has been told to end.
     """
 
     p_id: int
-    phase: Phase = Phase.WAITING
+    phase: Phase = Phase.ABSENT
     generation: int = 0
     pid: int = 0
     forked_ns: int = 0
     due_ns: int = 0
     crashes: int = 0
+    told: Order | None = None
 
 
 def describe_status(status: int) -> str:
@@ -87,26 +96,65 @@ def describe_status(status: int) -> str:
 
 
 class Children:
-    """The table: one `Child` for each p_id, 0 to `workers` - 1. Owner: the supervisor's thread."""
+    """The table: one `Child` for each p_id that there may be. Owner: the supervisor's thread.
 
-    def __init__(self, workers: int, policy: RespawnConfig, chance: Callable[[], float]) -> None:
-        """Make the table; all are due at once. `chance` returns floats from 0 up to 1."""
-        self._children: Final = tuple(Child(p_id) for p_id in range(workers))
+    `policy` may be replaced at any time; `wanted` is changed by `resize`.
+    """
+
+    def __init__(
+        self, workers: int, places: int, policy: RespawnConfig, chance: Callable[[], float]
+    ) -> None:
+        """Make a table of `places`; the first `workers` are due at once.
+
+        `chance` returns floats from 0 up to 1.
+        """
+        self._children: Final = tuple(Child(p_id) for p_id in range(places))
         self._by_pid: Final[dict[int, Child]] = {}
-        self._policy: Final = policy
+        self.policy = policy
         self._chance: Final = chance
         self._is_stopping = False
+        self.wanted = 0
+        self.resize(workers, 0)
+
+    def __getitem__(self, p_id: int) -> Child:
+        return self._children[p_id]
 
     def __iter__(self) -> Iterator[Child]:
-        return iter(self._children)
+        """Go through all that are not absent, by p_id."""
+        return (child for child in self._children if child.phase is not Phase.ABSENT)
+
+    @property
+    def places(self) -> int:
+        """The most workers that there may be."""
+        return len(self._children)
+
+    def resize(self, wanted: int, now_ns: int) -> None:
+        """Want so many workers, 0 to `places`; absent ones are due at once, others are surplus."""
+        self.wanted = wanted
+        for child in self._children[:wanted]:
+            if child.phase is Phase.ABSENT:
+                child.phase = Phase.WAITING
+                child.due_ns = now_ns
+
+    def is_surplus(self, child: Child) -> bool:
+        """Say whether the child is to leave."""
+        return child.p_id >= self.wanted
+
+    def to_be_told(self, order: Order) -> list[Child]:
+        """Return the surplus workers that are ready and have not got this order yet."""
+        return [
+            child
+            for child in self
+            if self.is_surplus(child) and child.phase is Phase.READY and child.told is not order
+        ]
 
     def living(self) -> list[Child]:
         """Return those that have a process."""
-        return [child for child in self._children if child.pid]
+        return [child for child in self if child.pid]
 
     def ready_count(self) -> int:
-        """Return how many have said that they are ready."""
-        return sum(child.phase is Phase.READY for child in self._children)
+        """Return how many of those that are wanted have said that they are ready."""
+        return sum(child.phase is Phase.READY for child in self._children[: self.wanted])
 
     def find(self, pid: int) -> Child | None:
         """Return whose process `pid` is, None for a stranger's."""
@@ -130,16 +178,21 @@ class Children:
         """Return when `settle` has something to do; None if nobody has crashed of late."""
         return min((self._settles_ns(child) for child in self._unsettled()), default=None)
 
+    def forgive(self) -> None:
+        """Forget all crashes: what caused them is not there any more."""
+        for child in self._children:
+            child.crashes = 0
+
     def _unsettled(self) -> list[Child]:
-        return [child for child in self._children if child.crashes and child.phase is Phase.READY]
+        return [child for child in self if child.crashes and child.phase is Phase.READY]
 
     def _settles_ns(self, child: Child) -> int:
-        return child.forked_ns + int(self._policy.quick_death_seconds * NANOSECONDS)
+        return child.forked_ns + int(self.policy.quick_death_seconds * NANOSECONDS)
 
     def exhausted(self) -> Child | None:
         """Return a child that has crashed `max_crashes` times in a row, if there is one."""
-        for child in self._children:
-            if child.crashes >= self._policy.max_crashes:
+        for child in self:
+            if child.crashes >= self.policy.max_crashes:
                 return child
         return None
 
@@ -155,6 +208,7 @@ class Children:
         child.phase = Phase.STARTING
         child.pid = pid
         child.forked_ns = now_ns
+        child.told = None
         self._by_pid[pid] = child
 
     def fork_failed(self, p_id: int, now_ns: int) -> float:
@@ -170,25 +224,26 @@ class Children:
         child.phase = Phase.READY
         return True
 
-    def ended(self, pid: int, status: int, now_ns: int) -> Ended | None:
+    def ended(self, pid: int, status: int, now_ns: int, *, is_vacant: bool = False) -> Ended | None:
         """Take the process `pid` out and say what its end means; None for a stranger's process.
 
-        `status` is waitpid's. The successor is due `delay_seconds` from `now_ns`.
+        `status` is waitpid's; `is_vacant` says that no session is of its p_id any more. The
+        successor, if there is to be one, is due `delay_seconds` from `now_ns`.
         """
         child = self._by_pid.pop(pid, None)
         if child is None:
             return None
         lived = (now_ns - child.forked_ns) / NANOSECONDS
-        ending = self._judge(child, status, lived)
+        ending = self._judge(child, status, lived, is_vacant)
         delay = 0.0
         match ending:
             case Ending.CRASHED:
                 delay = self._count_crash(child)
-            case Ending.RETIRED | Ending.FAILED:
+            case Ending.RETIRED | Ending.FAILED | Ending.LEFT:
                 child.crashes = 0
             case Ending.STOPPED:
                 pass
-        child.phase = Phase.WAITING
+        child.phase = Phase.ABSENT if ending is Ending.LEFT else Phase.WAITING
         child.pid = 0
         self._delay(child, delay, now_ns)
         return Ended(child.p_id, child.generation, pid, ending, lived, child.crashes, delay)
@@ -200,16 +255,17 @@ class Children:
     def _waiting(self) -> list[Child]:
         if self._is_stopping:
             return []
-        return [child for child in self._children if child.phase is Phase.WAITING]
+        return [child for child in self if child.phase is Phase.WAITING]
 
-    def _judge(self, child: Child, status: int, lived_seconds: float) -> Ending:
+    def _judge(self, child: Child, status: int, lived_seconds: float, is_vacant: bool) -> Ending:
         if self._is_stopping:
             return Ending.STOPPED
         if child.phase is not Phase.READY:
             return Ending.CRASHED
         if status == 0:
-            return Ending.RETIRED
-        if lived_seconds < self._policy.quick_death_seconds:
+            has_left = is_vacant and self.is_surplus(child)
+            return Ending.LEFT if has_left else Ending.RETIRED
+        if lived_seconds < self.policy.quick_death_seconds:
             return Ending.CRASHED
         return Ending.FAILED
 
@@ -219,7 +275,7 @@ class Children:
         Jitter lest workers that died of one cause come back, and die, all together.
         """
         child.crashes += 1
-        lowest, highest = self._policy.backoff_min_seconds, self._policy.backoff_max_seconds
+        lowest, highest = self.policy.backoff_min_seconds, self.policy.backoff_max_seconds
         longest = min(highest, lowest * 2.0 ** min(child.crashes, 64))
         shortest = max(lowest, longest / 2)
         return shortest + (longest - shortest) * self._chance()

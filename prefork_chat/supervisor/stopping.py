@@ -23,7 +23,7 @@ GIVE_UP_NS: Final = 10 * NANOSECONDS
 
 
 @dataclass(frozen=True, slots=True)
-class Order:
+class Signal:
     """A signal to be sent now."""
 
     pid: int
@@ -43,16 +43,16 @@ class Stop:
         if self._killing_since_ns is None:
             self._kill_ns = min(self._kill_ns, now_ns)
 
-    def check(self, pids: Iterable[int], now_ns: int) -> list[Order]:
+    def check(self, pids: Iterable[int], now_ns: int) -> list[Signal]:
         """Return the signals to send now to the living workers `pids`; they count as sent."""
         orders = []
         if not self._is_asked:
             self._is_asked = True
-            orders += [Order(p, s) for p in pids for s in (signal.SIGTERM, signal.SIGCONT)]
+            orders += [Signal(p, s) for p in pids for s in (signal.SIGTERM, signal.SIGCONT)]
         if now_ns >= self._kill_ns:
             self._kill_ns = now_ns + KILL_GAP_NS
             self._killing_since_ns = self._killing_since_ns or now_ns
-            orders += [Order(pid, signal.SIGKILL) for pid in pids]
+            orders += [Signal(pid, signal.SIGKILL) for pid in pids]
         return orders
 
     def next_check_ns(self) -> int:

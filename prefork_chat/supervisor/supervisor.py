@@ -1,14 +1,16 @@
 """The supervisor: starts the daemon, goes round its one loop, and takes everything away at the end.
 
-Runs in the main, and only, thread of the process that was started; called by the command. Decides
-when the daemon is ready, when it stops and with which exit code. Once per turn of the loop, in this
-order:
+Runs in the main, and only, thread of the process that was started; called by the command. Once per
+turn of the loop, in this order:
 
-    wait → signals → reap → news → fork what is due, watch | stop → tell systemd
+    wait → signals → reap → news → carry on with what is under way → admin → tell systemd
 
-What is done with processes is `workforce`'s. Signals come in during the wait and nowhere else
-(`signals`). Fails by what `Estate.make` raises; after that it goes on until it is told to stop,
-until a worker has crashed `max_crashes` times in a row, or until the write semaphore is gone.
+What workers say to the keeper is heard within the wait, without such a turn: that is one datagram
+for each client that comes and one for each that goes. What an operator asks for is `operations`',
+what is done with processes is `workforce`'s.
+Signals come in during the wait and nowhere else (`signals`). Fails by what `Estate.make` raises;
+after that it goes on until it is told to stop, until a worker has crashed `max_crashes` times in a
+row, or until the write semaphore is gone.
 """
 
 from __future__ import annotations
@@ -25,22 +27,18 @@ from typing import TYPE_CHECKING, Final
 
 from prefork_chat import __version__
 from prefork_chat.log import (
-    SIGNAL_RECEIVED,
-    SUPERVISOR_DEGRADED,
     SUPERVISOR_READY,
     SUPERVISOR_STARTED,
     SUPERVISOR_STOPPED,
-    SUPERVISOR_STOPPING,
-    WORKER_STUCK,
     get_logger,
 )
-from prefork_chat.registry.ipc import SemaphoreGone
+from prefork_chat.supervisor.admin import Admin
 from prefork_chat.supervisor.children import NANOSECONDS
 from prefork_chat.supervisor.estate import Estate
 from prefork_chat.supervisor.listeners import Interrupted, describe
 from prefork_chat.supervisor.notify import Notifier, take_listen_fds
+from prefork_chat.supervisor.operations import Operations
 from prefork_chat.supervisor.signals import STOP, SignalInbox
-from prefork_chat.supervisor.stopping import Stop
 from prefork_chat.supervisor.workforce import Workforce
 
 if TYPE_CHECKING:
@@ -53,9 +51,18 @@ if TYPE_CHECKING:
 class Supervisor:
     """The daemon's parent process, for one run. Owner: the main thread."""
 
-    def __init__(self, config: Config, run_worker: Callable[[Inheritance], int]) -> None:
-        """Prepare; nothing is touched before `run`. `run_worker` runs in each forked child."""
+    def __init__(
+        self,
+        config: Config,
+        run_worker: Callable[[Inheritance], int],
+        load: Callable[[], Config] | None = None,
+    ) -> None:
+        """Prepare; nothing is touched before `run`. `run_worker` runs in each forked child.
+
+        `load` reads the configuration anew and raises ConfigError; None: it is always the same.
+        """
         self._config: Final = config
+        self._load: Final = load or (lambda: config)
         self._run_worker: Final = run_worker
         self._log: Final = get_logger()
 
@@ -73,11 +80,13 @@ class Supervisor:
             inbox = undo.enter_context(SignalInbox())
             passed = take_listen_fds(os.environ)
             try:
-                estate = Estate.make(self._config, passed, partial(_wait_unless_stopped, inbox))
+                estate = Estate.make(
+                    self._config, descriptors, passed, partial(_wait_unless_stopped, inbox)
+                )
             except Interrupted as interrupted:
                 self._log.info(SUPERVISOR_STOPPED, reason=str(interrupted))
                 return 0
-            undo.callback(self._log.info, SUPERVISOR_STOPPED)
+            undo.callback(lambda: self._log.info(SUPERVISOR_STOPPED))
             undo.callback(estate.close)
             self._log.info(
                 SUPERVISOR_STARTED,
@@ -87,132 +96,98 @@ class Supervisor:
                 runtime_dir=str(estate.runtime.path),
                 descriptors=descriptors,
             )
-            return _Loop(self._config, self._run_worker, estate, inbox, notifier).run()
+            loop = _Loop(self._config, self._load, self._run_worker, estate, inbox, notifier)
+            undo.callback(loop.close)
+            return loop.run()
 
 
 class _Loop:
     """The loop and what it remembers between two turns. Owner: the main thread."""
 
-    def __init__(
+    def __init__(  # noqa: PLR0913, PLR0917 - what `run` has made, and nobody else calls it
         self,
         config: Config,
+        load: Callable[[], Config],
         run_worker: Callable[[Inheritance], int],
         estate: Estate,
         inbox: SignalInbox,
         notifier: Notifier,
     ) -> None:
-        self._server: Final = config.server
         self._estate: Final = estate
         self._inbox: Final = inbox
         self._notifier: Final = notifier
         self._log: Final = get_logger()
         self._workforce: Final = Workforce(config, estate, self._renounce, run_worker)
-        self._children: Final = self._workforce.children
+        self._operations: Final = Operations(config, load, estate, self._workforce, notifier)
+        self._admin: Final = Admin(estate, self._workforce, self._operations)
         self._addresses: Final = ", ".join(map(describe, estate.listeners.sockets))
         self._poll: Final = select.poll()
         self._poll.register(inbox.fileno(), select.POLLIN)
         self._poll.register(estate.news, select.POLLIN)
-        self._stop: Stop | None = None
+        self._keeper: Final = estate.keeper
+        self._only_keeper: Final = [(estate.keeper.fileno(), select.POLLIN)]
+        self._poll.register(estate.keeper.fileno(), select.POLLIN)
+        self._poll.register(self._admin.fileno(), select.POLLIN)
         self._is_announced = False
         self._next_sign_ns = 0  # of life, to systemd
-        self._exit_code = 0
 
     def run(self) -> int:
-        """Turn until the stop is over; return the exit code."""
-        while not self._is_over():
+        """Turn until the end of the daemon; return the exit code."""
+        while not self._operations.is_over():
             self._wait()
-            for number in sorted(self._inbox.take()):
-                self._hear(number)
+            for number in sorted(self._inbox.take() - {signal.SIGCHLD}):
+                self._operations.hear(number)
             self._workforce.reap()
             self._workforce.read_news()
             self._announce_if_ready()
-            if self._stop is None:
-                self._workforce.fork_due()
-                self._watch()
-                self._give_up_if_exhausted()
-            if self._stop is not None:
-                self._workforce.press(self._stop)
+            self._operations.advance()
+            self._admin.serve()
             self._tell_systemd()
-        return self._exit_code
+        return self._operations.exit_code
 
-    def _is_over(self) -> bool:
-        if self._stop is None:
-            return False
-        pids = [child.pid for child in self._children.living()]
-        if pids and self._stop.is_given_up(time.monotonic_ns()):
-            self._log.error(WORKER_STUCK, pids=pids, meaning="left behind: SIGKILL is no help")
-            return True
-        return not pids
+    def close(self) -> None:
+        """Hang up on whoever waits for the end of the daemon."""
+        self._admin.close()
 
     def _wait(self) -> None:
-        """Wait for a signal, news, or the next deadline; the one place where signals come in."""
-        with self._inbox.delivered():
-            self._poll.poll(self._timeout_ms())
+        """Wait for a signal, news, or the next deadline; the one place where signals come in.
 
-    def _timeout_ms(self) -> int | None:
-        if self._stop is None:
-            deadline = self._workforce.next_deadline_ns()
-        else:
-            deadline = self._stop.next_check_ns()
+        Meanwhile the keeper hears what workers say.
+        """
+        deadline = self._next_deadline_ns()
+        with self._inbox.delivered():
+            while self._poll.poll(_milliseconds_until(deadline)) == self._only_keeper:
+                self._keeper.drain()
+                if self._keeper.has_filled or _is_past(deadline):
+                    break
+        # Also when something else is always ready: it must not keep the keeper from hearing.
+        self._keeper.drain()
+        self._keeper.report()
+
+    def _next_deadline_ns(self) -> int | None:
+        deadline = self._operations.next_deadline_ns()
         if self._notifier.watchdog_seconds is not None:
             deadline = min(deadline or self._next_sign_ns, self._next_sign_ns)
-        if deadline is None:
-            return None
-        return max(0, math.ceil((deadline - time.monotonic_ns()) / 1_000_000))
-
-    def _hear(self, number: signal.Signals) -> None:
-        if number is signal.SIGCHLD:
-            return  # it has ended the wait, and children are reaped in every turn
-        if number not in STOP:
-            self._log.info(SIGNAL_RECEIVED, signal=number.name, meaning="not handled")
-        elif self._stop is None:
-            self._begin_stop(number.name)
-        else:
-            self._log.info(SIGNAL_RECEIVED, signal=number.name, meaning="stop now")
-            self._stop.hurry(time.monotonic_ns())
-
-    def _begin_stop(self, reason: str) -> None:
-        self._log.info(SUPERVISOR_STOPPING, reason=reason, workers=len(self._children.living()))
-        self._notifier.stopping(f"stopping: {reason}")
-        self._estate.listeners.close()
-        self._children.stop()
-        self._stop = Stop(self._server.stop_seconds, time.monotonic_ns())
-
-    def _watch(self) -> None:
-        """Let the workforce watch; without the write semaphore nobody can join or leave any more.
-
-        It cannot be made anew under workers that live: they and their successors would not meet.
-        """
-        try:
-            self._workforce.watch()
-        except SemaphoreGone as error:
-            self._give_up(f"the registry's {error}: somebody has removed it (ipcrm, RemoveIPC=)")
-
-    def _give_up_if_exhausted(self) -> None:
-        child = self._children.exhausted()
-        if child is not None and self._stop is None:
-            self._give_up(f"worker {child.p_id} has crashed {child.crashes} times in a row")
-
-    def _give_up(self, reason: str) -> None:
-        self._log.error(SUPERVISOR_DEGRADED, reason=reason, meaning="giving up")
-        self._exit_code = 1
-        self._begin_stop(reason)
+        return deadline
 
     def _renounce(self) -> None:
         """Give up, in a child, what is the supervisor's alone: the lock first, signals last."""
         self._estate.runtime.close_in_child()
+        self._keeper.close_in_child()
+        self._admin.close_in_child()
         self._notifier.close()
         self._inbox.reset_in_child()
 
     def _announce_if_ready(self) -> None:
-        if self._is_announced or self._children.ready_count() < self._server.workers:
+        children = self._workforce.children
+        if self._is_announced or children.ready_count() < children.wanted:
             return
         self._is_announced = True
         self._log.info(SUPERVISOR_READY, listen=self._addresses)
         self._notifier.ready(self._describe())
 
     def _tell_systemd(self) -> None:
-        if self._stop is None:
+        if not self._operations.is_stopping:
             self._notifier.status(self._describe())
         period = self._notifier.watchdog_seconds
         now = time.monotonic_ns()
@@ -221,10 +196,7 @@ class _Loop:
             self._notifier.watchdog()
 
     def _describe(self) -> str:
-        ready = f"{self._children.ready_count()} of {self._server.workers} workers ready"
-        crashed = [f"worker {c.p_id} crashed {c.crashes}x" for c in self._children if c.crashes]
-        degraded = f"degraded: {', '.join(crashed)}; " if crashed else ""
-        return f"{degraded}{ready}; {self._addresses}"
+        return f"{self._operations.describe()}; {self._addresses}"
 
 
 def _wait_unless_stopped(inbox: SignalInbox, seconds: float) -> bool:
@@ -232,6 +204,17 @@ def _wait_unless_stopped(inbox: SignalInbox, seconds: float) -> bool:
     with inbox.delivered():
         select.select([inbox], [], [], seconds)
     return not inbox.take() & STOP
+
+
+def _milliseconds_until(deadline_ns: int | None) -> int | None:
+    """Return the timeout for a poll that is to end at the deadline; None if there is none."""
+    if deadline_ns is None:
+        return None
+    return max(0, math.ceil((deadline_ns - time.monotonic_ns()) / 1_000_000))
+
+
+def _is_past(deadline_ns: int | None) -> bool:
+    return deadline_ns is not None and time.monotonic_ns() >= deadline_ns
 
 
 def _raise_descriptor_limit() -> int:

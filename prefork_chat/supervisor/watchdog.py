@@ -1,7 +1,7 @@
 """Who is stuck: which worker gets SIGABRT or SIGKILL because its heart has stopped.
 
 Pure decision of the supervisor's only thread: no signal, clock or shared memory of its own. The
-supervisor calls `check` with the pulses of all living workers and carries the orders out; times
+supervisor calls `check` with the pulses of all living workers and carries the sentences out; times
 are monotonic nanoseconds.
 
 A worker is stale when its stalest heartbeat (router or any loop; all start at the fork, so a
@@ -42,7 +42,7 @@ class Pulse:
 
 
 @dataclass(frozen=True, slots=True)
-class Order:
+class Sentence:
     """A signal to be sent now. `silent_seconds`: since the stalest heartbeat."""
 
     p_id: int
@@ -55,32 +55,36 @@ class Watchdog:
     """Remembers who was sentenced or spared. Owner: the supervisor's thread."""
 
     def __init__(self, period_seconds: float) -> None:
-        self._period_ns: Final = int(period_seconds * NANOSECONDS)
+        self.set_period(period_seconds)
         self._next_kill_ns: dict[int, int] = {}  # by pid: sentenced
         self._spared_until_ns: dict[int, int] = {}  # by pid
         self._planned_ns: int | None = None
 
-    def check(self, pulses: Sequence[Pulse], writer_pid: int, now_ns: int) -> list[Order]:
+    def set_period(self, period_seconds: float) -> None:
+        """Bear another silence from now on."""
+        self._period_ns = int(period_seconds * NANOSECONDS)
+
+    def check(self, pulses: Sequence[Pulse], writer_pid: int, now_ns: int) -> list[Sentence]:
         """Return the signals to send now; forgets every process that has no pulse any more.
 
-        `writer_pid`: who holds the registry's write semaphore, 0 for nobody. An order counts as
-        carried out.
+        `writer_pid`: who holds the registry's write semaphore, 0 for nobody. A sentence counts
+        as carried out.
         """
         self._forget_all_but({pulse.pid for pulse in pulses})
         if self._planned_ns is not None and now_ns > self._planned_ns + self._period_ns // 4:
             self._spare(pulses, now_ns)
         late_writer = self._late_writer(pulses, writer_pid, now_ns)
-        orders = []
+        sentences = []
         for pulse in pulses:
             if pulse.pid in self._next_kill_ns:
-                orders += self._kill(pulse, now_ns)
+                sentences += self._kill(pulse, now_ns)
             elif now_ns >= self._deadline_ns(pulse):
                 if late_writer in (None, pulse.pid):
-                    orders.append(self._sentence(pulse, now_ns))
+                    sentences.append(self._sentence(pulse, now_ns))
                 else:
                     self._spare([pulse], now_ns)
         self._planned_ns = self.next_check_ns(pulses)
-        return orders
+        return sentences
 
     def next_check_ns(self, pulses: Sequence[Pulse]) -> int | None:
         """Return when `check` has something to decide, if no heart beats until then."""
@@ -100,11 +104,11 @@ class Watchdog:
                 return pulse.pid
         return None
 
-    def _sentence(self, pulse: Pulse, now_ns: int) -> Order:
+    def _sentence(self, pulse: Pulse, now_ns: int) -> Sentence:
         self._next_kill_ns[pulse.pid] = now_ns + GAP_NS
         return self._order(pulse, signal.SIGABRT, now_ns)
 
-    def _kill(self, pulse: Pulse, now_ns: int) -> list[Order]:
+    def _kill(self, pulse: Pulse, now_ns: int) -> list[Sentence]:
         if now_ns < self._next_kill_ns[pulse.pid]:
             return []
         self._next_kill_ns[pulse.pid] = now_ns + GAP_NS
@@ -120,5 +124,5 @@ class Watchdog:
                 del known[pid]
 
     @staticmethod
-    def _order(pulse: Pulse, number: signal.Signals, now_ns: int) -> Order:
-        return Order(pulse.p_id, pulse.pid, number, (now_ns - pulse.stalest_ns) / NANOSECONDS)
+    def _order(pulse: Pulse, number: signal.Signals, now_ns: int) -> Sentence:
+        return Sentence(pulse.p_id, pulse.pid, number, (now_ns - pulse.stalest_ns) / NANOSECONDS)

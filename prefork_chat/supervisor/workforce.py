@@ -1,13 +1,15 @@
 """The workers' lives as they happen: forks them, reaps them, hears that they are ready, kills them.
 
 The hands of the supervisor's loop, in its only thread. What is to be done is decided elsewhere
-(`children`, `watchdog`, `stopping`: pure); here it is carried out, logged, and entered into the
-worker table that all processes see.
+(`children`, `watchdog`, `replacing`, `stopping`: pure); here it is carried out, logged, and entered
+into the worker table that all processes see. What SIGTERM means for a worker is in its row of that
+table before the signal is sent.
 
 Processes are reaped here and nowhere else, one by one and by pid: `waitid` looks who has ended, and
 only then `waitpid` takes him. Whoever is not in the table of children is a stranger (as PID 1 the
-supervisor inherits orphans): reaped, and no worker's death. When a worker is reaped, its row is
-ended before anything else: that one store frees all the names that it held.
+supervisor inherits orphans): reaped, and no worker's death. A death frees nothing: the clients, the
+names and the slots are the successor's, and what the dead one has said to the keeper is heard
+before the fork.
 """
 
 from __future__ import annotations
@@ -26,11 +28,13 @@ from prefork_chat.log import (
     WORKER_SPAWNED,
     WORKER_STUCK,
     WORKER_THROTTLED,
+    WORKER_TOLD,
     get_logger,
 )
-from prefork_chat.registry.table import STATE, WorkerState
+from prefork_chat.registry.table import ORDER, STATE, Order, WorkerState
 from prefork_chat.supervisor.children import NANOSECONDS, Children, Ending, describe_status
 from prefork_chat.supervisor.spawn import spawn
+from prefork_chat.supervisor.stopping import Signal
 from prefork_chat.supervisor.watchdog import Pulse, Watchdog
 
 if TYPE_CHECKING:
@@ -40,9 +44,10 @@ if TYPE_CHECKING:
     from prefork_chat.inheritance import Inheritance
     from prefork_chat.supervisor.children import Child, Ended
     from prefork_chat.supervisor.estate import Estate
+    from prefork_chat.supervisor.replacing import Replacing
     from prefork_chat.supervisor.stopping import Stop
 
-_IN_ORDER: Final = (Ending.RETIRED, Ending.STOPPED)
+_IN_ORDER: Final = (Ending.RETIRED, Ending.STOPPED, Ending.LEFT)
 _SERVING: Final = (WorkerState.READY, WorkerState.RETIRING)
 
 
@@ -63,13 +68,31 @@ class Workforce:
 
         A child calls `renounce`, which gives up what is the supervisor's alone, and `run_worker`.
         """
-        self.children: Final = Children(config.server.workers, config.respawn, random.random)
-        self._watchdog: Final = Watchdog(config.server.watchdog_seconds)
-        self._estate: Final = estate
         self._table: Final = estate.registry.table
+        self.children: Final = Children(
+            config.server.workers, self._table.workers, config.respawn, random.random
+        )
+        self._watchdog: Final = Watchdog(config.server.watchdog_seconds)
+        self._config = config
+        self._estate: Final = estate
         self._renounce: Final = renounce
         self._run_worker: Final = run_worker
         self._log: Final = get_logger()
+
+    def adopt(self, config: Config) -> None:
+        """Fork workers with `config` from now on, as many as it wants.
+
+        Living ones beat as the old one wants: until `settle` the watchdog is as patient as both.
+        """
+        old = self._config.server.watchdog_seconds
+        self._watchdog.set_period(max(old, config.server.watchdog_seconds))
+        self._config = config
+        self.children.policy = config.respawn
+        self.children.resize(config.server.workers, time.monotonic_ns())
+
+    def settle(self) -> None:
+        """Take it that all workers have been forked with the present configuration."""
+        self._watchdog.set_period(self._config.server.watchdog_seconds)
 
     def next_deadline_ns(self) -> int | None:
         """Return when `fork_due` or `watch` has something to do, if nothing happens before."""
@@ -89,7 +112,9 @@ class Workforce:
                 continue  # an orphan that PID 1 inherits, or a child from before our exec
             self._read_state(child)
             self._table.end(child.p_id)
-            ended = self.children.ended(pid, status, time.monotonic_ns())
+            ended = self.children.ended(
+                pid, status, time.monotonic_ns(), is_vacant=self._is_vacant(child)
+            )
             if ended is not None:
                 self._log_ended(ended, describe_status(status))
 
@@ -114,27 +139,56 @@ class Workforce:
         Raises SemaphoreGone if somebody removed the write semaphore.
         """
         writer_pid = self._estate.registry.writer_pid()
-        for order in self._watchdog.check(self._pulses(), writer_pid, time.monotonic_ns()):
+        for sentence in self._watchdog.check(self._pulses(), writer_pid, time.monotonic_ns()):
             self._log.warning(
-                WORKER_STUCK if order.signal is signal.SIGABRT else WORKER_KILLED,
-                p_id=order.p_id,
-                pid=order.pid,
-                signal=order.signal.name,
-                silent_seconds=round(order.silent_seconds, 1),
+                WORKER_STUCK if sentence.signal is signal.SIGABRT else WORKER_KILLED,
+                p_id=sentence.p_id,
+                pid=sentence.pid,
+                signal=sentence.signal.name,
+                silent_seconds=round(sentence.silent_seconds, 1),
             )
-            os.kill(order.pid, order.signal)
+            os.kill(sentence.pid, sentence.signal)
+
+    def tell_surplus(self, order: Order) -> None:
+        """Tell every surplus worker how to end, once it is ready to hear it."""
+        for child in self.children.to_be_told(order):
+            child.told = order
+            self._send(order, Signal(child.pid, signal.SIGTERM))
+            self._send(order, Signal(child.pid, signal.SIGCONT))
+
+    def replace(self, replacing: Replacing) -> None:
+        """Send the living what the replacement wants them to get now."""
+        for sent in replacing.check(self.children, time.monotonic_ns()):
+            self._send(Order.HAND_OVER, sent)
 
     def press(self, stop: Stop) -> None:
         """Send the living what the stop wants them to get now."""
         pids = [child.pid for child in self.children.living()]
-        for order in stop.check(pids, time.monotonic_ns()):
-            if order.signal is signal.SIGKILL:
-                self._log.warning(WORKER_KILLED, pid=order.pid, signal=order.signal.name)
-            os.kill(order.pid, order.signal)
+        for sent in stop.check(pids, time.monotonic_ns()):
+            self._send(Order.STOP, sent)
+
+    def _send(self, order: Order, sent: Signal) -> None:
+        """Send a signal to a child; `order` is what a SIGTERM shall mean."""
+        child = self.children.find(sent.pid)
+        assert child is not None, "only children are sent signals"
+        log = self._log.bind(p_id=child.p_id, generation=child.generation, pid=sent.pid)
+        if sent.signal is signal.SIGTERM:
+            self._table.row(child.p_id)[ORDER] = order
+            log.info(WORKER_TOLD, order=order.name.lower())
+        elif sent.signal is signal.SIGKILL:
+            log.warning(WORKER_KILLED, signal=sent.signal.name)
+        os.kill(sent.pid, sent.signal)
+
+    def _is_vacant(self, child: Child) -> bool:
+        """Say whether a surplus worker has left no session behind."""
+        return self.children.is_surplus(child) and not any(
+            held.p_id == child.p_id for held in self._estate.registry.sessions()
+        )
 
     def _fork(self, p_id: int) -> None:
         generation = self.children.next_generation(p_id)
-        inheritance = self._estate.inheritance(p_id, generation)
+        self._estate.keeper.prepare_fork(self._estate.registry.generations)
+        inheritance = self._estate.inheritance(self._config, p_id, generation)
         now = time.monotonic_ns()
         self._table.begin(p_id, generation, now)
         log = self._log.bind(p_id=p_id, generation=generation)

@@ -16,12 +16,15 @@ import select
 import socket
 from typing import TYPE_CHECKING
 
-from prefork_chat import log
+from prefork_chat import keeping, log
 from prefork_chat.chat import outcomes
 from prefork_chat.registry import table
 from prefork_chat.registry.ipc import SemaphoreGone
+from prefork_chat.registry.registry import RegistryFull
 from prefork_chat.registry.table import WorkerState
+from prefork_chat.worker import progress
 from prefork_chat.worker.clients import hang_up
+from prefork_chat.worker.connection import Connection
 
 if TYPE_CHECKING:
     import random
@@ -65,8 +68,8 @@ class Acceptor:
         self._table = inheritance.table
         self._p_id = inheritance.p_id
         self._row = inheritance.table.row(inheritance.p_id)
-        self._news = inheritance.news
-        self._max_clients = inheritance.config.server.max_clients
+        self._registry = inheritance.registry
+        self._keeper = inheritance.keeper
         self._retire_after = _draw_limit(inheritance, rng)
         self._log = log.get_logger(p_id=self._p_id, generation=inheritance.generation)
         self._listeners = {listener.fileno(): listener for listener in inheritance.listeners}
@@ -77,7 +80,7 @@ class Acceptor:
         for fd in (*self._listeners, self._wake):
             self._poller.register(fd, select.POLLIN)
         self._accepted = 0
-        self._in_hand = 0
+        self._is_busy = False
         self._is_closed = False
         self._is_paused = False
 
@@ -87,14 +90,14 @@ class Acceptor:
         os.eventfd_write(self._wake, 1)
 
     @property
+    def is_done(self) -> bool:
+        """True once it was closed and every client that it accepted is with a loop (any thread)."""
+        return self._is_closed and not self._is_busy
+
+    @property
     def is_retiring(self) -> bool:
         """True once the worker has accepted all that it was to accept."""
         return self._row[table.STATE] == WorkerState.RETIRING
-
-    @property
-    def load(self) -> int:
-        """Clients of this worker, those that no loop has got yet included (any thread)."""
-        return self._in_hand + self._served()
 
     def run(self) -> None:
         """Accept, turn by turn, until closed or retired.
@@ -106,7 +109,7 @@ class Acceptor:
             clients = self._take_turn()
             for client in clients:
                 self._give(client)
-                self._in_hand -= 1
+            self._is_busy = False
             if self._is_paused:
                 self._wait(PAUSE_SECONDS)
             elif clients and self._is_ahead():
@@ -126,6 +129,7 @@ class Acceptor:
 
     def _accept_ready(self) -> list[socket.socket]:
         """Wait for clients; accept one from every listener that has some: none starves another."""
+        self._is_busy = True  # before the next line, for `is_done`
         if self._is_closed:
             return []
         clients = []
@@ -136,7 +140,6 @@ class Acceptor:
             if client is not None:
                 clients.append(client)
         self._accepted += len(clients)
-        self._in_hand = len(clients)
         return clients
 
     def _accept_from(self, listener: socket.socket) -> socket.socket | None:
@@ -155,7 +158,7 @@ class Acceptor:
     def _pause(self, error: OSError) -> None:
         if not self._is_paused:
             self._is_paused = True
-            self._log.warning(log.ACCEPT_PAUSED, reason=error.strerror, clients=self.load)
+            self._log.warning(log.ACCEPT_PAUSED, reason=error.strerror, clients=self._load())
 
     def _wait(self, seconds: float) -> None:
         poller = select.poll()
@@ -163,25 +166,37 @@ class Acceptor:
         poller.poll(seconds * 1000)
 
     def _give(self, client: socket.socket) -> None:
-        if self._is_full():
+        """Make a session of a client: a slot, a keeper of its socket, a loop; in this order.
+
+        Killed before the keeper has the socket, the client sees the connection end, ungreeted. From
+        then on the session lives, whoever serves it.
+        """
+        loop = min(self._loops, key=lambda loop: loop.load)
+        t_id = self._loops.index(loop)
+        try:
+            slot, generation = self._registry.claim(self._p_id, t_id)
+        except RegistryFull:
             _turn_away(client)
             return
         client.setblocking(False)
-        loop = min(self._loops, key=lambda loop: loop.load)
-        loop.welcome(client.detach())
+        flags = progress.LOCAL if client.family == socket.AF_UNIX else 0
+        self._registry.progress[slot] = flags
+        self._registry.positions[slot] = 0
+        keeping.keep(self._keeper, slot, generation, client.fileno())
+        shape = (client.family, client.type, client.proto)
+        accepted = socket.SocketType(*shape, client.detach())
+        connection = Connection(accepted, slot, generation, flags)
+        connection.written = connection.consumed = connection.dealt = 0
+        loop.welcome(connection)
 
-    def _served(self) -> int:
+    def _load(self) -> int:
         return sum(loop.load for loop in self._loops)
-
-    def _is_full(self) -> bool:
-        """Say whether all have their `max_clients`, give or take what others accept just now."""
-        return self._served() + sum(map(_clients_of, self._others())) >= self._max_clients
 
     def _is_ahead(self) -> bool:
         """Say whether another worker that accepts has considerably fewer clients."""
         ready = (row for row in self._others() if row[table.STATE] == WorkerState.READY)
-        least = min(map(_clients_of, ready), default=self.load)
-        return self.load > least + LEAD_CLIENTS
+        least = min(map(_clients_of, ready), default=self._load())
+        return self._load() > least + LEAD_CLIENTS
 
     def _others(self) -> Iterator[memoryview[int]]:
         """Return the rows of the other workers."""
@@ -189,16 +204,9 @@ class Acceptor:
         return (self._table.row(p_id) for p_id in p_ids if p_id != self._p_id)
 
     def _retire_if_due(self) -> None:
-        """Retire after `connections_per_process`, if others accept or nobody is left to serve.
-
-        Called while holding the accept semaphore, so two workers never both count on the other.
-        """
-        if not self._retire_after or self._accepted < self._retire_after or self._is_closed:
-            return
-        is_relieved = any(row[table.STATE] == WorkerState.READY for row in self._others())
-        if is_relieved or not self.load:
+        """Retire after `connections_per_process`: the successor takes the clients over."""
+        if self._retire_after and self._accepted >= self._retire_after and not self._is_closed:
             self._row[table.STATE] = WorkerState.RETIRING
-            os.eventfd_write(self._news, 1)
             self._wake_worker()
             self._log.info(log.WORKER_RETIRING, accepted=self._accepted)
 
@@ -234,4 +242,4 @@ def _turn_away(client: socket.socket) -> None:
     client.setblocking(False)
     with contextlib.suppress(OSError):
         client.send(outcomes.full() + b"\n")
-    hang_up(client.detach())
+    hang_up(client)

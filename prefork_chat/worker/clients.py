@@ -2,24 +2,32 @@
 
 Decides which epoll events a client socket is registered for, and keeps the four ways to find a
 connection in step: by file descriptor (events), by slot (receipts), and by name, apart for those
-whose sockets take bytes (delivery, the fast way) and those that read too slowly. A name that a
-client leaves is freed in the registry at the end of the turn only: until the turn's receipts are
-settled nobody else can have it. Owner: one loop; only its thread comes here, while it holds the
-turn.
+whose sockets take bytes (delivery, the fast way) and those that read too slowly. What a client
+leaves behind, its name, its backlog's file, its slot, is given back only after the turn that
+decided it has been recorded. Owner: one loop; only its thread comes here, while it holds the turn.
 """
 
 from __future__ import annotations
 
 import contextlib
-import os
 import select
 import socket
-from typing import TYPE_CHECKING
+from collections import deque
+from typing import TYPE_CHECKING, Final
 
-from prefork_chat.worker.connection import Backlog, Connection, Pause
+from prefork_chat import keeping, log
+from prefork_chat.worker import progress
+from prefork_chat.worker.backlog import Backlog
+from prefork_chat.worker.spill import Spill
 
 if TYPE_CHECKING:
-    from prefork_chat.registry.registry import Location, Registry
+    from pathlib import Path
+
+    from prefork_chat.inheritance import Inheritance
+    from prefork_chat.worker.connection import Connection, Pause
+
+READABLE: Final = select.EPOLLIN | select.EPOLLRDHUP | select.EPOLLET
+"""Edge-triggered: a line without an end stays in the kernel, and must not wake us for ever."""
 
 DISCARD_BYTES = 64 * 1024
 """How much unread input is thrown away before a close: with some left the kernel sends RST instead
@@ -30,43 +38,56 @@ class Clients:
     """All connections of a loop.
 
     Every joined connection is in `present` or, while it has a backlog, in `behind`, by key (folded
-    name). `touched` are the connections with lines in `out`, each once; the loop empties it when it
-    flushes.
+    name). `touched` are the connections with lines in `out`, each once. `unread` are those with
+    more to read than was read, with their last event. `lost` are given up; they are closed when
+    what their loss caused has been recorded. `answered` are (connection, spill, position,
+    is_over) of slow readers: all up to that position is answered for, and maybe the spill is over.
     """
 
     __slots__ = (
         "_epoll",
+        "_is_exact",
+        "_keeper",
+        "_over",
         "_registry",
-        "_vacated",
+        "_withdrawn",
+        "answered",
         "behind",
         "by_fd",
         "by_slot",
+        "lost",
         "present",
+        "spills",
         "touched",
+        "unread",
     )
 
-    def __init__(self, epoll: select.epoll, registry: Registry) -> None:
+    def __init__(self, epoll: select.epoll, inheritance: Inheritance) -> None:
         self._epoll = epoll
-        self._registry = registry
-        self._vacated: list[tuple[Connection, int]] = []
+        self._registry = inheritance.registry
+        self._keeper = inheritance.keeper
+        self._is_exact = inheritance.config.server.durability == "exact"
+        self.spills = inheritance.spills
+        self._withdrawn: list[Connection] = []
+        self._over: deque[tuple[int, int]] = deque()
         self.by_fd: dict[int, Connection] = {}
         self.by_slot: dict[int, Connection] = {}
         self.present: dict[bytes, Connection] = {}
         self.behind: dict[bytes, Connection] = {}
         self.touched: list[Connection] = []
+        self.unread: dict[int, int] = {}
+        self.lost: list[Connection] = []
+        self.answered: list[tuple[Connection, Spill, int, bool]] = []
 
-    def add(self, fd: int) -> Connection:
-        """Take a non-blocking client socket over and begin to read it."""
-        connection = Connection(fd)
-        self.by_fd[fd] = connection
-        self._epoll.register(fd, select.EPOLLIN)
-        return connection
+    def add(self, connection: Connection) -> None:
+        """Begin to read a client, new or adopted."""
+        self.by_fd[connection.fd] = connection
+        self.by_slot[connection.slot] = connection
+        self._epoll.register(connection.fd, READABLE)
 
-    def enter(self, connection: Connection, location: Location) -> None:
-        """Make a connection whose session has claimed its name reachable by it."""
-        connection.slot = location.slot
-        connection.generation = location.generation
-        self.by_slot[location.slot] = connection
+    def enter(self, connection: Connection) -> None:
+        """Make a connection whose session has its name reachable by it."""
+        connection.flags |= progress.JOINED
         by_key = self.present if connection.backlog is None else self.behind
         by_key[connection.session.key] = connection
 
@@ -74,23 +95,25 @@ class Clients:
         """Return the joined connection of that folded name, None if it is not at this loop."""
         return self.present.get(key) or self.behind.get(key)
 
+    def of_session(self, slot: int, generation: int) -> Connection | None:
+        """Return the connection of a session, None if it is not (or no longer) at this loop."""
+        connection = self.by_slot.get(slot)
+        return connection if connection and connection.generation == generation else None
+
     def withdraw(self, connection: Connection) -> None:
-        """Make a joined connection unreachable by name and slot; its socket stays."""
-        if connection.slot < 0:
-            return
-        del self.by_slot[connection.slot]
-        by_key = self.present if connection.backlog is None else self.behind
-        del by_key[connection.session.key]
-        self._vacated.append((connection, connection.slot))
-        connection.slot = -1
+        """Make a connection unreachable by name; its name is free after `free_names`."""
         connection.origin = None
+        key = connection.session.key
+        for by_key in (self.present, self.behind):
+            if by_key.get(key) is connection:
+                del by_key[key]
+                self._withdrawn.append(connection)
 
     def free_names(self) -> None:
-        """Free the names of those who left in this turn (takes the registry's write semaphore)."""
-        for connection, slot in self._vacated:
-            self._registry.delete(slot, connection.generation)
-            connection.session.key = b""
-        self._vacated.clear()
+        """Free the names of those who have left (takes the registry's write semaphore)."""
+        for connection in self._withdrawn:
+            self._registry.withdraw(connection.slot, connection.generation)
+        self._withdrawn.clear()
 
     def say(self, connection: Connection, *lines: bytes) -> None:
         """Add whole lines to what the client gets at the end of this turn."""
@@ -99,22 +122,28 @@ class Clients:
         connection.out.extend(lines)
 
     def stall(self, connection: Connection, data: bytes, taken: int) -> Backlog:
-        """Keep what the kernel did not take of `data` and wait until the socket takes more."""
-        if connection.backlog is None:
-            connection.backlog = Backlog()
-            if connection.slot >= 0:
-                key = connection.session.key
-                self.behind[key] = self.present.pop(key)
-        connection.backlog.append(data, taken)
+        """Keep what the kernel did not take of `data`, the newest bytes for the client.
+
+        Waits until the socket takes more.
+        """
+        backlog = connection.backlog
+        if backlog is None:
+            backlog = connection.backlog = Backlog(self._spill(connection, data, taken))
+            self._change_index(connection, self.present, self.behind)
+        backlog.append(data, taken, connection.written)
         self._watch(connection)
-        return connection.backlog
+        return backlog
+
+    def resume_backlog(self, connection: Connection, backlog: Backlog) -> None:
+        """Give an adopted client the backlog that it had."""
+        connection.backlog = backlog
+        self._change_index(connection, self.present, self.behind)
+        self._watch(connection)
 
     def catch_up(self, connection: Connection) -> None:
         """Note that the kernel has taken the last byte of the backlog."""
         connection.backlog = None
-        if connection.slot >= 0:
-            key = connection.session.key
-            self.present[key] = self.behind.pop(key)
+        self._change_index(connection, self.behind, self.present)
         self._watch(connection)
 
     def pause(self, connection: Connection, reason: Pause) -> None:
@@ -130,30 +159,80 @@ class Clients:
         if not connection.pauses:
             self._watch(connection)
 
+    def add_unread(self, events: list[tuple[int, int]]) -> list[tuple[int, int]]:
+        """Add those who have more to read than was read to the events of this turn."""
+        unread, self.unread = self.unread, {}
+        for fd, _ in events:
+            unread.pop(fd, None)
+        return [*events, *unread.items()]
+
+    def give_up(self, connection: Connection) -> None:
+        """Have nothing more to do with a client but to close its socket."""
+        self.withdraw(connection)
+        self._epoll.unregister(connection.fd)
+        del self.by_fd[connection.fd]
+        del self.by_slot[connection.slot]
+        self.unread.pop(connection.fd, None)
+        connection.fd = -1
+        self.lost.append(connection)
+
+    def close_lost(self) -> None:
+        """Close whom we gave up, free their slots, and have the keeper let them go."""
+        for connection in self.lost:
+            hang_up(connection.socket)
+            self._registry.free(connection.slot, connection.generation)
+            self._over.append((connection.slot, connection.generation))
+        self.lost.clear()
+        with contextlib.suppress(BlockingIOError):  # the keeper is behind: next time
+            while self._over:
+                keeping.let_go(self._keeper, *self._over[0])
+                self._over.popleft()
+
+    @property
+    def is_settled(self) -> bool:
+        """True when no client waits for anything to be written, freed or closed."""
+        return not (self.touched or self.lost or self.answered or self._withdrawn or self._over)
+
+    def spill_path(self, connection: Connection) -> Path:
+        """Where the backlog of a client is kept for whoever adopts it."""
+        return self.spills / f"{connection.slot}.{connection.generation}"
+
+    def _spill(self, connection: Connection, data: bytes, taken: int) -> Spill | None:
+        if not self._is_exact:
+            return None
+        try:
+            first = connection.written - len(data) + taken
+            return Spill.create(self.spill_path(connection), first)
+        except OSError as error:
+            log.get_logger().warning(log.BACKLOG_UNPROTECTED, reason=error.strerror)
+            return None
+
+    @staticmethod
+    def _change_index(
+        connection: Connection, old: dict[bytes, Connection], new: dict[bytes, Connection]
+    ) -> None:
+        """Move a connection from one index by name to the other, if it is in it."""
+        key = connection.session.key
+        if old.get(key) is connection:
+            new[key] = old.pop(key)
+
     def _watch(self, connection: Connection) -> None:
         if connection.fd < 0:
             return
-        events = 0 if connection.pauses else select.EPOLLIN
+        events = select.EPOLLET if connection.pauses else READABLE
         if connection.backlog is not None:
             events |= select.EPOLLOUT
         self._epoll.modify(connection.fd, events)
 
-    def close(self, connection: Connection) -> None:
-        """Close the socket so that the client sees the end, after all that was written to it."""
-        fd, connection.fd = connection.fd, -1
-        self.withdraw(connection)
-        del self.by_fd[fd]
-        self._epoll.unregister(fd)
-        hang_up(fd)
 
-
-def hang_up(fd: int) -> None:
-    """Close client socket `fd` with a FIN, its unread input discarded; never blocks, never fails.
+def hang_up(client: socket.SocketType) -> None:
+    """Close a client's socket with a FIN, its unread input discarded; never blocks, never fails.
 
     shutdown() first: while any process holds a duplicate of the socket, close() alone would not
     end the connection.
     """
-    with socket.socket(fileno=fd) as ending, contextlib.suppress(OSError):
-        ending.shutdown(socket.SHUT_WR)
-        os.read(fd, DISCARD_BYTES)
-        ending.shutdown(socket.SHUT_RDWR)
+    with contextlib.suppress(OSError):
+        client.shutdown(socket.SHUT_WR)
+        client.recv(DISCARD_BYTES)
+        client.shutdown(socket.SHUT_RDWR)
+    client.close()

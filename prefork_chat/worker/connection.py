@@ -1,21 +1,24 @@
-"""One client as its loop holds it: socket, codec, session, and the bytes on their way to it.
+"""One client as its loop holds it: socket, codec, session, and the lines on their way to it.
 
-A connection belongs to one loop for its whole life and is touched by that loop's thread only. It
-decides nothing: the loop drives it. Memory counts here: ten thousand idle ones must stay small, so
-everything that an idle client does not need is None, an empty shared object, or not there.
+A connection belongs to one loop and is touched by that loop's thread only. It is made of what
+outlives the process, the socket and the slot, whether the client is new or adopted. It decides
+nothing: the loop drives it. Memory counts here: ten thousand idle ones must stay small.
 """
 
 from __future__ import annotations
 
-from collections import deque
 from enum import Flag
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING
 
 from prefork_chat.chat.session import Session
 from prefork_chat.protocol.decoder import Decoder
+from prefork_chat.worker import progress
 
 if TYPE_CHECKING:
+    from socket import SocketType
+
     from prefork_chat.protocol.envelope import Origin
+    from prefork_chat.worker.backlog import Backlog
 
 
 class Pause(Flag):
@@ -34,94 +37,31 @@ class Pause(Flag):
 DEPARTING = Pause.DEPARTING.value
 
 
-class Awaited(NamedTuple):
-    """A receipt that must wait until the kernel has the message's last byte."""
-
-    origin: Origin
-    tag: bytes
-    destination: bytes
-
-
-class _Chunk:
-    """Bytes of one flush and the receipts that their last byte releases."""
-
-    __slots__ = ("data", "receipts")
-
-    def __init__(self, data: memoryview) -> None:
-        self.data = data
-        self.receipts: list[Awaited] = []
-
-
-class Backlog:
-    """What the kernel did not take of a slow reader's bytes, in order, and who waits for it.
-
-    Exists only while there is something in it. Bounded by its owner, which refuses messages (BUSY)
-    above `client_pending_bytes` and stops reading the client whose own replies pile up.
-    """
-
-    __slots__ = ("_chunks", "is_torn", "pending_bytes")
-
-    def __init__(self) -> None:
-        self._chunks: deque[_Chunk] = deque()
-        self.pending_bytes = 0
-        self.is_torn = False
-        """True once part of the first chunk has been sent: its messages may have arrived."""
-
-    def append(self, data: bytes, taken: int = 0) -> None:
-        """Queue `data`, of which the kernel has taken the first `taken` bytes already."""
-        self._chunks.append(_Chunk(memoryview(data)[taken:]))
-        self.pending_bytes += len(data) - taken
-        self.is_torn = self.is_torn or taken > 0
-
-    def await_receipt(self, receipt: Awaited) -> None:
-        """Hold `receipt` back until the newest chunk is sent."""
-        self._chunks[-1].receipts.append(receipt)
-
-    @property
-    def head(self) -> memoryview:
-        """The bytes to send next."""
-        return self._chunks[0].data
-
-    def consume(self, sent: int) -> list[Awaited]:
-        """Note that the kernel has `sent` bytes of `head`; return the receipts now due."""
-        self.pending_bytes -= sent
-        chunk = self._chunks[0]
-        if sent < len(chunk.data):
-            chunk.data = chunk.data[sent:]
-            self.is_torn = True
-            return []
-        self._chunks.popleft()
-        self.is_torn = False
-        return chunk.receipts
-
-    def abandon(self) -> tuple[list[Awaited], list[Awaited]]:
-        """Empty the backlog of a dead client; return receipts of the torn chunk, of the rest."""
-        torn: list[Awaited] = []
-        if self.is_torn and self._chunks:
-            torn = self._chunks.popleft().receipts
-        untouched = [receipt for chunk in self._chunks for receipt in chunk.receipts]
-        self._chunks.clear()
-        self.pending_bytes = 0
-        return torn, untouched
-
-
 class Connection:
-    """A client socket, its codec and its session. Owner: the loop that accepted it, for life.
+    """A client socket, its codec and its session. Owner: the loop that has the client.
 
-    `fd` is -1 once closed. `out` are whole lines of this turn for the client, without ends. `slot`
-    is -1 until the client has joined, and after it has left; `origin` is made at its first CHAT, so
-    that the many who only listen need none. `outstanding` counts its CHATs without an outcome yet.
+    `fd` is -1 once it is given up. `out` are whole lines of this turn for the client, without ends.
+    `slot` and `generation` name its session for all processes. `origin` is made at its first CHAT,
+    so that the many who only listen need none. `outstanding` counts its CHATs without an outcome
+    yet. `flags` are those of `progress`. `written` is the position in its stream behind all that
+    was meant for it so far, `dealt` behind all of its own that was dealt with, `consumed` behind
+    what the kernel has no longer; -1: ask the kernel. `is_followed`: each peek goes on behind the
+    last one.
     """
 
     __slots__ = (
         "backlog",
+        "consumed",
         "credit",
         "credited_at",
+        "dealt",
         "decoder",
         "departs_at",
         "fd",
+        "flags",
         "generation",
         "has_said_goodbye",
+        "is_followed",
         "last_words",
         "origin",
         "out",
@@ -129,18 +69,26 @@ class Connection:
         "pauses",
         "session",
         "slot",
+        "socket",
+        "written",
     )
 
-    def __init__(self, fd: int) -> None:
-        self.fd = fd
-        self.decoder = Decoder()
-        self.session = Session()
-        self.slot = -1
-        self.generation = 0
+    def __init__(self, client: SocketType, slot: int, generation: int, word: int = 0) -> None:
+        self.socket = client
+        self.fd = client.fileno()
+        self.slot = slot
+        self.generation = generation
+        self.decoder = Decoder(word & progress.DECODER)
+        self.session = Session(quiet=bool(word & progress.QUIET))
+        self.flags = word & progress.FLAGS
+        self.outstanding = word >> progress.OUTSTANDING_SHIFT
+        self.written = -1
+        self.dealt = -1
+        self.consumed = -1
+        self.is_followed = False
         self.origin: Origin | None = None
         self.out: list[bytes] = []
         self.backlog: Backlog | None = None
-        self.outstanding = 0
         self.pauses = 0
         self.credit = 0.0
         self.credited_at = 0.0
@@ -153,7 +101,13 @@ class Connection:
         """True from LEAV, end of file or a fatal error until the socket is closed."""
         return bool(self.pauses & DEPARTING)
 
-    def forget_outdated_origin(self) -> None:
-        """Let the origin be made anew if what it tells others about answers has changed."""
-        if self.origin is not None and self.origin.is_quiet != self.session.quiet:
-            self.origin = None
+    @property
+    def word(self) -> int:
+        """All that a successor must know besides the name: see `progress`."""
+        return self.outstanding << progress.OUTSTANDING_SHIFT | self.flags | self.decoder.state
+
+    def note_extras(self) -> None:
+        """Take over what the session asked for by HELO."""
+        if self.session.quiet and not self.flags & progress.QUIET:
+            self.flags |= progress.QUIET
+            self.origin = None  # made anew: it tells others what to answer

@@ -12,6 +12,7 @@ from collections import OrderedDict
 from typing import TYPE_CHECKING
 
 from prefork_chat.chat import outcomes
+from prefork_chat.worker import progress
 from prefork_chat.worker.connection import Connection, Pause
 
 if TYPE_CHECKING:
@@ -55,10 +56,15 @@ class Departures:
         self.forget_login(connection)
         self._clients.pause(connection, Pause.DEPARTING)
         connection.last_words = last_words
-        is_quiet = connection.session.quiet and connection.origin is not None
-        if is_quiet:
-            connection.outstanding += 1
+        is_quiet = connection.session.quiet
         connection.departs_at = now + (QUIET_SETTLE_SECONDS if is_quiet else SETTLE_SECONDS)
+        self._departing.append(connection)
+
+    def resume(self, connection: Connection, now: float) -> None:
+        """Go on with an adopted client that has been sent its last words."""
+        self._clients.pause(connection, Pause.DEPARTING)
+        connection.has_said_goodbye = True
+        connection.departs_at = now + FLUSH_SECONDS
         self._departing.append(connection)
 
     def due(self, now: float) -> list[Connection]:
@@ -78,10 +84,14 @@ class Departures:
     def _advance(self, connection: Connection, now: float) -> bool:
         """Return True when the connection has said all that it had to say, or had its time."""
         if not connection.has_said_goodbye:
-            if connection.outstanding and now < connection.departs_at:
+            is_waiting = connection.outstanding or (
+                connection.session.quiet and connection.session.name
+            )
+            if is_waiting and now < connection.departs_at:
                 return False
             connection.has_said_goodbye = True
             connection.departs_at = now + FLUSH_SECONDS
+            connection.flags |= progress.LEAVING
             self._clients.withdraw(connection)
             if connection.last_words:
                 self._clients.say(connection, *connection.last_words)

@@ -23,7 +23,7 @@ from prefork_chat.chat.effects import (
     Report,
     Route,
 )
-from prefork_chat.registry.registry import NameInUse, RegistryFull
+from prefork_chat.registry.registry import NameInUse
 
 if TYPE_CHECKING:
     from prefork_chat.inheritance import Inheritance
@@ -40,16 +40,11 @@ of 3,000 WHOS would otherwise be answered with hundreds of megabytes."""
 class Desk:
     """Carries effects out for the clients of loop (p_id, t_id)."""
 
-    __slots__ = ("_clients", "_departures", "_generation", "_p_id", "_registry", "_t_id", "_table")
+    __slots__ = ("_clients", "_departures", "_registry", "_table")
 
-    def __init__(
-        self, inheritance: Inheritance, t_id: int, clients: Clients, departures: Departures
-    ) -> None:
+    def __init__(self, inheritance: Inheritance, clients: Clients, departures: Departures) -> None:
         self._registry = inheritance.registry
         self._table = inheritance.table
-        self._p_id = inheritance.p_id
-        self._generation = inheritance.generation
-        self._t_id = t_id
         self._clients = clients
         self._departures = departures
 
@@ -61,7 +56,7 @@ class Desk:
                 say(connection, outcomes.too_much_asked(effect))
             case Reply(lines):
                 say(connection, *lines)
-                connection.forget_outdated_origin()
+                connection.note_extras()
             case Refuse(line):
                 say(connection, line)
             case Claim():
@@ -81,16 +76,12 @@ class Desk:
 
     def _claim(self, connection: Connection, claim: Claim) -> bytes:
         try:
-            location = self._registry.insert(
-                claim.key, claim.name, self._p_id, self._t_id, self._generation
-            )
+            self._registry.enter(connection.slot, connection.generation, claim.key, claim.name)
         except NameInUse:
             return outcomes.name_in_use(claim)
-        except RegistryFull:
-            return outcomes.registry_full(claim)
         self._departures.forget_login(connection)
         answer = outcomes.joined(connection.session, claim)
-        self._clients.enter(connection, location)
+        self._clients.enter(connection)
         return answer
 
     def _figures(self) -> dict[bytes, int]:

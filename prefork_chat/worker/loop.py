@@ -15,9 +15,11 @@ from __future__ import annotations
 
 import contextlib
 import os
+import socket
 import threading
 from collections import deque
-from select import EPOLLERR, EPOLLHUP, EPOLLIN, EPOLLOUT, epoll
+from functools import partial
+from select import EPOLLERR, EPOLLHUP, EPOLLIN, EPOLLOUT, EPOLLRDHUP, epoll
 from time import monotonic, monotonic_ns
 from typing import TYPE_CHECKING, TypeAlias
 
@@ -26,20 +28,28 @@ from prefork_chat.chat import outcomes
 from prefork_chat.chat.commands import execute
 from prefork_chat.chat.effects import Route
 from prefork_chat.protocol import envelope, replies
+from prefork_chat.protocol.decoder import Decoder, measure
 from prefork_chat.protocol.envelope import Origin
 from prefork_chat.protocol.names import fold
 from prefork_chat.protocol.replies import Code
 from prefork_chat.registry import table
+from prefork_chat.worker import counters, progress
+from prefork_chat.worker.adoption import Adopted, Adoption
 from prefork_chat.worker.clients import Clients
 from prefork_chat.worker.connection import Pause
 from prefork_chat.worker.departures import Departures
 from prefork_chat.worker.desk import Desk
+from prefork_chat.worker.journal import Journal
 from prefork_chat.worker.pace import Pace
 from prefork_chat.worker.receipts import Careful, Receipts
 from prefork_chat.worker.routes import Routes
+from prefork_chat.worker.transaction import Parts, Transaction
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from prefork_chat.inheritance import Inheritance
+    from prefork_chat.registry.slots import Held
     from prefork_chat.worker.connection import Connection
     from prefork_chat.worker.outbox import Outbox
 
@@ -51,6 +61,9 @@ INBOX_BYTES = 128 * 1024
 
 INBOX_DATAGRAMS = 32
 """Datagrams taken in one turn."""
+
+HUNG_UP = EPOLLRDHUP | EPOLLHUP
+"""The peer sends no more; what it sent before may still be unread."""
 
 MOST_EVENTS = 256
 """Events of one poll. Measured: fewer cost more polls under load, more gain nothing."""
@@ -90,26 +103,42 @@ class Loop:
     def __init__(self, inheritance: Inheritance, t_id: int, turn_lock: TurnLock) -> None:
         config = inheritance.config
         p_id = inheritance.p_id
+        self._inheritance = inheritance
         self._p_id, self._t_id = p_id, t_id
         self._turn_lock = turn_lock
         self._beat_seconds = beat_seconds(config.server.watchdog_seconds)
         self._pending_limit = config.limits.client_pending_bytes
+        self._is_exact = config.server.durability == "exact"
+        self._flags = socket.MSG_PEEK if self._is_exact else 0
         self._block = inheritance.table.row(p_id)[table.loop_offset(t_id) :]
         self._epoll = epoll()
-        self._inbox = inheritance.pairs.loops[p_id][t_id].outlet.fileno()
+        self._inbox = inheritance.pairs.loops[p_id][t_id].outlet
         self._wake = os.eventfd(0, os.EFD_NONBLOCK | os.EFD_CLOEXEC)
         self._epoll.register(self._inbox, EPOLLIN)
         self._epoll.register(self._wake, EPOLLIN)
-        self._clients = Clients(self._epoll, inheritance.registry)
+        self._clients = Clients(self._epoll, inheritance)
         self._routes = Routes(inheritance, t_id, self._epoll, self._clients)
         self._receipts = Receipts(p_id, t_id, self._clients, self._routes)
         self._departures = Departures(self._clients, config.server.login_seconds)
-        self._desk = Desk(inheritance, t_id, self._clients, self._departures)
+        self._desk = Desk(inheritance, self._clients, self._departures)
         self._pace = Pace(self._clients, config.limits)
+        loops = inheritance.table.workers * inheritance.table.threads
+        self._journal = Journal(inheritance.journals[t_id], loops)
+        self._parts = Parts(
+            inheritance.registry,
+            self._journal,
+            self._clients,
+            self._routes,
+            self._receipts,
+            self._departures,
+        )
+        self._transaction = Transaction(self._parts, self._inbox, config)
+        self._taken: list[int] = []
         self._origins: dict[bytes, Origin] = {}
-        self._newcomers: deque[int] = deque()
+        self._newcomers: deque[Connection] = deque()
         self._stop_by: float | None = None
         self._is_stopping = False
+        self._is_handing_over = False
         self._inbox_at = 0.0
         self._lines = 0
         self._refused = 0
@@ -121,9 +150,18 @@ class Loop:
         """Clients that this loop has, newcomers included (any thread)."""
         return len(self._clients.by_fd) + len(self._newcomers)
 
-    def welcome(self, fd: int) -> None:
-        """Hand a freshly accepted, non-blocking client socket over (acceptor thread)."""
-        self._newcomers.append(fd)
+    def adopt(self, sessions: Sequence[Held]) -> Adopted:
+        """Take over the sessions of the predecessor (main thread, before `run`)."""
+        adoption = Adoption(self._inheritance, self._parts, self._transaction)
+        greet = partial(self._greet, now=monotonic())
+        adopted = adoption.run(sessions, greet, is_exact=self._is_exact)
+        self._taken = self._journal.taken()
+        counters.follow_peeks(self._inbox)
+        return adopted
+
+    def welcome(self, connection: Connection) -> None:
+        """Hand a freshly accepted client over (acceptor thread)."""
+        self._newcomers.append(connection)
         os.eventfd_write(self._wake, 1)
 
     def stop(self, stop_by: float) -> None:
@@ -131,51 +169,65 @@ class Loop:
         self._stop_by = stop_by
         os.eventfd_write(self._wake, 1)
 
+    def hand_over(self) -> None:
+        """Ask the loop to end after this turn, and leave its clients to a successor."""
+        self._is_handing_over = True
+        os.eventfd_write(self._wake, 1)
+
     # The turn
 
     def run(self) -> None:
-        """Turn until stopped; then close every client and return (the loop's own thread)."""
+        """Turn until told to stop or to hand over (the loop's own thread).
+
+        Stopped, it has closed every client when it returns.
+        """
         while not (self._is_stopping and self._is_quiet()):
             events = self._epoll.poll(self._sleep_seconds(), MOST_EVENTS)
             with self._turn_lock:
+                if self._is_handing_over:
+                    self._transaction.hand_over()
+                    return
                 self._turn(events)
-        for connection in list(self._clients.by_fd.values()):
-            self._clients.close(connection)
+        with self._turn_lock:
+            for connection in list(self._clients.by_fd.values()):
+                self._transaction.lose(connection)
+            self._transaction.carry_out()
 
     def _turn(self, events: list[tuple[int, int]]) -> None:
         now = monotonic()
         by_fd = self._clients.by_fd
+        if self._clients.unread:
+            events = self._clients.add_unread(events)
         for fd, event in events:
             connection = by_fd.get(fd)
             if connection is None:
                 self._attend(fd, now)
             elif event == EPOLLIN and not connection.pauses:
-                self._read(connection, now)
+                self._read(connection, event, now)
             else:
                 self._look_after(connection, event, now)
-        for origin, lines in self._routes.own.take():
-            self._deliver(origin, lines)
-        self._receipts.take_own()
-        self._flush()
-        self._receipts.settle()
-        self._routes.flush()
+        while own := self._routes.own.take():
+            for origin, lines in own:
+                self._deliver(origin, lines)
+        if not self._transaction.is_empty:
+            self._transaction.carry_out()
         self._look_at_the_clock(now)
 
     def _look_after(self, connection: Connection, event: int, now: float) -> None:
         """Handle what else there is of a client: it takes bytes again, it hung up, it is paused."""
         if event & EPOLLOUT:
-            self._drain(connection)
+            self._transaction.drain(connection)
         if connection.fd < 0:
             return
         if connection.pauses:
             if event & (EPOLLHUP | EPOLLERR):
-                self._lose(connection)
+                self._transaction.lose(connection)
         elif event & ~EPOLLOUT:
-            self._read(connection, now)
+            self._read(connection, event, now)
 
     def _attend(self, fd: int, now: float) -> None:
         """Handle an event that is not a client's."""
-        if fd == self._inbox:
+        if fd == self._inbox.fileno():
             self._inbox_at = now
             self._read_inbox()
         elif fd == self._wake:
@@ -188,22 +240,26 @@ class Loop:
 
     # Reading: from a client's bytes to lines in outboxes
 
-    def _read(self, connection: Connection, now: float) -> None:  # noqa: C901, PLR0912 - hot
-        """Read one chunk of a client and route its lines; the codec makes clean lines of it."""
+    def _read(self, connection: Connection, event: int, now: float) -> None:  # noqa: C901, PLR0912, PLR0915
+        """Look at one chunk of a client and route its lines; the codec makes clean lines of it."""
+        if connection.dealt < 0:
+            self._transaction.take_up_reading(connection)
         try:
-            chunk = os.read(connection.fd, READ_BYTES)
+            chunk = connection.socket.recv(READ_BYTES, self._flags)
         except BlockingIOError:
             return
         except OSError:
-            self._lose(connection)
+            self._transaction.lose(connection)
             return
         if not chunk:
             self._departures.begin(connection, now)
             return
+        self._journal.note_reading(connection.slot)
+        partial = connection.decoder.partial
         lines = connection.decoder.feed(chunk)
         self._lines += len(lines)
         routes = self._routes.by_name
-        generations = self._routes.generations
+        owners = self._routes.owners
         outbox: Outbox | None
         origin = connection.origin
         filled: list[Outbox] = []
@@ -214,8 +270,8 @@ class Loop:
                 verb = destination = message = b""
             if verb == b"CHAT" and message and origin is not None:
                 try:
-                    outbox, slot, generation = routes[destination]
-                    if generations[slot] != generation:
+                    outbox, slot, owner = routes[destination]
+                    if owners[slot] != owner:
                         outbox = self._routes.find(destination)
                 except KeyError:
                     outbox = self._routes.find(destination)
@@ -230,8 +286,42 @@ class Loop:
             origin = connection.origin
         if filled:
             self._seal(connection, filled)
+        if connection.is_departing:
+            done = next(index for index, other in enumerate(lines) if other is line)
+            size = self._measure(connection, partial + chunk, done)
+        elif connection.is_followed:
+            size = len(partial) + len(chunk) - len(connection.decoder.partial)
+        elif self._is_exact:
+            size = len(chunk) - connection.decoder.forget_partial()
+        else:
+            size = len(chunk)
+        self._transaction.inputs.append((connection, size, len(chunk)))
+        if event & HUNG_UP or len(chunk) == READ_BYTES:
+            self._read_on(connection, size, event, now)
         if self._pace.is_limited:
             self._pace.charge(connection, len(lines), now)
+
+    def _measure(self, connection: Connection, data: bytes, done: int) -> int:
+        """Return how many bytes of the data come before the line by which its client leaves.
+
+        That line stays in the kernel until good-bye has been said, so no kill makes us forget it.
+        """
+        state = self._inheritance.registry.progress[connection.slot] & progress.DECODER
+        size, state = measure(state, data, done)
+        connection.decoder = Decoder(state)
+        return size
+
+    def _read_on(self, connection: Connection, size: int, event: int, now: float) -> None:
+        """See to it that what we have not looked at is read, and that an end of file is seen.
+
+        With half a line before it an end of file cannot always be read, only noticed.
+        """
+        if connection.is_departing:
+            return
+        if size or connection.is_followed:
+            self._clients.unread[connection.fd] = event
+        elif event & HUNG_UP:
+            self._departures.begin(connection, now)
 
     def _seal(self, connection: Connection, filled: list[Outbox]) -> None:
         """Close what a client has put into outboxes as sections of its own."""
@@ -275,20 +365,33 @@ class Loop:
     # Delivering: from a datagram to the clients of this loop
 
     def _read_inbox(self) -> None:
-        """Take datagrams from our thread-level pair and open their sections."""
+        """Look at datagrams from our thread-level pair and open their sections."""
+        taken = self._taken
+        is_new = True
         for _ in range(INBOX_DATAGRAMS):
             try:
-                datagram = os.read(self._inbox, INBOX_BYTES)
+                datagram = self._inbox.recv(INBOX_BYTES, self._flags)
             except BlockingIOError:
                 return
+            self._transaction.inbox += 1
             for section in datagram[1:].split(envelope.SECTION_SEPARATOR):
-                header, _, body = section.partition(b"\n")
-                if header.startswith(envelope.MESSAGES):
-                    self._deliver(self._origin(header), body.split(b"\n"))
-                elif header.startswith(envelope.RECEIPTS):
-                    self._receipts.receive(*envelope.parse_receipts(header), body)
-                else:
-                    self._receipts.reroute(self._origin(header), body.split(b"\n"))
+                if section.startswith(envelope.NUMBER):
+                    loop, number = envelope.parse_number(section)
+                    is_new = number > taken[loop]
+                    if is_new:
+                        taken[loop] = self._transaction.taken[loop] = number
+                elif is_new:
+                    self._open(section)
+
+    def _open(self, section: bytes) -> None:
+        """Do what a section of a datagram is for."""
+        header, _, body = section.partition(b"\n")
+        if header.startswith(envelope.MESSAGES):
+            self._deliver(self._origin(header), body.split(b"\n"))
+        elif header.startswith(envelope.RECEIPTS):
+            self._receipts.receive(*envelope.parse_receipts(header), body)
+        else:
+            self._receipts.reroute(self._origin(header), body.split(b"\n"))
 
     def _origin(self, header: bytes) -> Origin:
         origin = self._origins.get(header)
@@ -321,7 +424,12 @@ class Loop:
                 touched.append(connection)
             out.append(prefix + message)
             accepted.append(destination)
-        self._receipts.deliveries.append((origin, accepted, careful))
+        tagged: list[tuple[bytes, bytes]] = []
+        if careful is not None:
+            self._receipts.turn_back(origin, careful)
+            tagged = careful.accepted
+        if accepted or tagged:
+            self._receipts.deliveries.append((origin, accepted, tagged))
 
     def _deliver_carefully(self, line: bytes, prefix: bytes, careful: Careful) -> None:
         """Deliver a line with a tag, to a name in other letters, to a slow reader, to nobody."""
@@ -338,75 +446,23 @@ class Loop:
         self._clients.say(connection, prefix + message)
         careful.accepted.append((tag, destination))
 
-    # Writing: one write a client
-
-    def _flush(self) -> None:
-        """Write to every client that got lines in this turn, all of them at once."""
-        touched = self._clients.touched
-        write = os.write
-        for connection in touched:
-            out = connection.out
-            out.append(b"")
-            data = b"\n".join(out)
-            out.clear()
-            if connection.backlog is not None or connection.fd < 0:
-                self._keep(connection, data, 0)
-                continue
-            try:
-                taken = write(connection.fd, data)
-            except BlockingIOError:
-                taken = 0
-            except OSError:
-                self._receipts.unsent[connection.session.key] = connection
-                self._lose(connection)
-                continue
-            if taken < len(data):
-                self._keep(connection, data, taken)
-        touched.clear()
-
-    def _keep(self, connection: Connection, data: bytes, taken: int) -> None:
-        """Keep what a client's socket did not take; its receipts of this turn must wait."""
-        self._receipts.unsent[connection.session.key] = connection
-        if connection.fd < 0:
-            return
-        backlog = self._clients.stall(connection, data, taken)
-        if backlog.pending_bytes >= self._pending_limit:
-            self._clients.pause(connection, Pause.UNREAD)
-
-    def _drain(self, connection: Connection) -> None:
-        """Write on to a slow reader whose socket takes bytes again, and release its receipts."""
-        while (backlog := connection.backlog) is not None:
-            try:
-                taken = os.write(connection.fd, backlog.head)
-            except BlockingIOError:
-                return
-            except OSError:
-                self._lose(connection)
-                return
-            self._receipts.release(backlog.consume(taken))
-            if not backlog.pending_bytes:
-                self._clients.catch_up(connection)
-                self._clients.resume(connection, Pause.UNREAD)
-
     # Comings and goings
 
     def _greet_newcomers(self, now: float) -> None:
         while self._newcomers:
-            connection = self._clients.add(self._newcomers[0])
+            connection = self._newcomers[0]
+            self._transaction.take_up_reading(connection)
+            self._clients.add(connection)
             self._newcomers.popleft()  # only now: `load` must not miss it
-            self._clients.say(connection, replies.greeting(__version__.encode()))
-            self._departures.expect_login(connection, now)
-            if self._is_stopping:
-                self._say_stopping(connection)
+            self._greet(connection, now)
 
-    def _lose(self, connection: Connection) -> None:
-        """Let go of a client: free its name, close, and answer for what it did not get."""
-        backlog = connection.backlog
-        self._departures.forget_login(connection)
-        self._clients.close(connection)
-        connection.backlog = None
-        if backlog is not None:
-            self._receipts.abandon(backlog)
+    def _greet(self, connection: Connection, now: float) -> None:
+        """Say hello to a client that has not heard it yet."""
+        connection.flags |= progress.GREETED
+        self._clients.say(connection, replies.greeting(__version__.encode()))
+        self._departures.expect_login(connection, now)
+        if self._is_stopping:
+            self._say_stopping(connection)
 
     def _begin_to_stop(self, now: float) -> None:
         self._is_stopping = True
@@ -435,7 +491,7 @@ class Loop:
     @property
     def _has_work(self) -> bool:
         """True when the next turn must not wait for an event."""
-        return bool(self._clients.touched or self._receipts.has_own or self._routes.own.is_filled)
+        return bool(self._clients.unread) or not self._transaction.is_empty
 
     def _sleep_seconds(self) -> float:
         if self._has_work:
@@ -449,8 +505,7 @@ class Loop:
         """Do what is due, free the names of those who went, beat, and publish the counters."""
         self._pace.release(now)
         for connection in self._departures.due(now):
-            self._lose(connection)
-        self._clients.free_names()
+            self._transaction.lose(connection)
         block = self._block
         block[table.CLIENTS] = len(self._clients.by_fd)
         block[table.LINES] = self._lines

@@ -1,9 +1,10 @@
 """What one loop has to say to another in this turn, and how it gets into that process's pair.
 
-One `Outbox` a destination loop; owned by the sending loop, touched by its thread only. All
-sections of a turn leave in one datagram (more only above SECTION_BYTES). A full pair is
-back-pressure, never loss: sections stay here in order, and the sending loop stops reading the
-clients that write to a congested outbox.
+One `Outbox` a destination loop; owned by the sending loop, touched by its thread only. All sections
+of a turn leave in one datagram (more only above SECTION_BYTES): `compose` numbers and packs what
+the turn has so far, for its record, and `flush` sends it. A full pair is back-pressure, never loss:
+datagrams stay here in order, and the sending loop stops reading the clients that write to a
+congested outbox.
 """
 
 from __future__ import annotations
@@ -12,35 +13,48 @@ import os
 from collections import deque
 from typing import TYPE_CHECKING
 
-from prefork_chat.protocol.envelope import (
-    SECTION_BYTES,
-    SECTION_SEPARATOR,
-    Origin,
-    pack_messages,
-)
+from prefork_chat.protocol.envelope import SECTION_BYTES, Origin, pack_datagram, pack_messages
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
+
     from prefork_chat.worker.connection import Connection
 
 
 class Outbox:
-    """Sections for one loop (p_id, t_id) of any process.
+    """Sections for loop `t_id` of process `p_id`, by way of its pair's `inlet_fd`.
 
     `lines` collects the message lines of the connection that is being read; `seal` makes a section
     of them. `waiting` are the connections that are paused until this outbox has room again. An
     outbox that gets its first section puts itself into `filled`, the list of those to flush at the
-    end of the turn.
+    end of the turn. `unsent` are datagrams that found no room, which is so while `is_blocked`.
     """
 
-    __slots__ = ("_filled", "_sections", "_to", "inlet_fd", "lines", "pending_bytes", "waiting")
+    __slots__ = (
+        "_composed",
+        "_filled",
+        "_sections",
+        "inlet_fd",
+        "is_blocked",
+        "lines",
+        "p_id",
+        "pending_bytes",
+        "t_id",
+        "unsent",
+        "waiting",
+    )
 
-    def __init__(self, inlet_fd: int, t_id: int, filled: list[Outbox]) -> None:
+    def __init__(self, p_id: int, t_id: int, inlet_fd: int, filled: list[Outbox]) -> None:
+        self.p_id = p_id
+        self.t_id = t_id
         self.inlet_fd = inlet_fd
-        self._to = bytes((t_id,))
         self._filled = filled
+        self._sections: list[bytes] = []
+        self._composed: list[bytes] = []
+        self.unsent: deque[bytes] = deque()
         self.lines: list[bytes] = []
-        self._sections: deque[bytes] = deque()
         self.pending_bytes = 0
+        self.is_blocked = False
         self.waiting: list[Connection] = []
 
     def seal(self, origin: Origin) -> None:
@@ -53,53 +67,73 @@ class Outbox:
         if not self._sections:
             self._filled.append(self)
         self._sections.append(section)
+        self._composed.clear()
         self.pending_bytes += len(section)
 
+    def compose(self, loop: int, numbers: Iterator[int]) -> list[bytes]:
+        """Return the datagrams of this turn's sections, numbered, from the loop of that index.
+
+        They are the same until another section comes; then there are others of higher numbers.
+        """
+        if not self._composed:
+            self._composed = [
+                pack_datagram(self.t_id, loop, next(numbers), batch) for batch in self._batches()
+            ]
+        return self._composed
+
+    def resume(self, datagram: bytes) -> None:
+        """Queue a datagram that a predecessor may have sent or not, before all others."""
+        self.unsent.append(datagram)
+        self.pending_bytes += len(datagram)
+
     def flush(self) -> bool:
-        """Write all sections in few datagrams; False when the pair is full: call again later."""
-        sections = self._sections
-        while sections:
-            batch = self._next_batch()
+        """Send what is composed, behind what found no room before; False: there is no room."""
+        self.unsent += self._composed
+        self._composed = []
+        self._sections.clear()
+        return not self.is_blocked and self.drain()
+
+    def drain(self) -> bool:
+        """Send what found no room before; False: there is none yet."""
+        unsent = self.unsent
+        while unsent:
             try:
-                os.write(self.inlet_fd, self._to + SECTION_SEPARATOR.join(batch))
+                os.write(self.inlet_fd, unsent[0])
             except BlockingIOError:
-                sections.extendleft(reversed(batch))
+                self.pending_bytes = sum(map(len, unsent)) + sum(map(len, self._sections))
                 return False
-            self.pending_bytes -= sum(map(len, batch))
+            unsent.popleft()
+        self.pending_bytes = sum(map(len, self._sections))
         return True
 
-    def _next_batch(self) -> list[bytes]:
-        sections = self._sections
+    def _batches(self) -> list[list[bytes]]:
+        """This turn's sections, as many to a datagram as it may hold."""
         if self.pending_bytes <= SECTION_BYTES:
-            batch = list(sections)
-            sections.clear()
-            return batch
-        batch = [sections.popleft()]
-        size = len(batch[0])
-        while sections and size + len(sections[0]) <= SECTION_BYTES:
-            size += len(sections[0])
-            batch.append(sections.popleft())
-        return batch
+            return [self._sections]
+        batches: list[list[bytes]] = [[]]
+        size = 0
+        for section in self._sections:
+            if batches[-1] and size + len(section) > SECTION_BYTES:
+                batches.append([])
+                size = 0
+            batches[-1].append(section)
+            size += len(section)
+        return batches
 
 
 class OwnOutbox(Outbox):
-    """What a loop says to its own clients: handed over in memory, at the end of the turn."""
+    """What a loop says to its own clients: handed over in memory, in the same turn."""
 
     __slots__ = ("_deliveries",)
 
-    def __init__(self) -> None:
-        super().__init__(-1, 0, [])
+    def __init__(self, p_id: int, t_id: int) -> None:
+        super().__init__(p_id, t_id, -1, [])
         self._deliveries: list[tuple[Origin, list[bytes]]] = []
 
     def seal(self, origin: Origin) -> None:
         """Keep the collected lines as one delivery."""
         self._deliveries.append((origin, self.lines))
         self.lines = []
-
-    @property
-    def is_filled(self) -> bool:
-        """True when there are deliveries to take."""
-        return bool(self._deliveries)
 
     def take(self) -> list[tuple[Origin, list[bytes]]]:
         """Return the deliveries of this turn, oldest first, and forget them."""

@@ -1,9 +1,10 @@
 """What became of the messages: receipts, refusals and bounces, on both of their ends.
 
 The loop that delivers a message answers for it, once the kernel has taken the bytes that it wrote:
-that is the promise of `OK CHAT`. The loop that the message came from gives the answer to whoever
-holds the slot in that generation, and to nobody else. Owner: one loop; only its thread comes here,
-while it holds the turn.
+that is the promise of `OK CHAT`. What needs no write, a refusal or a name that is not here, is
+answered at once. The loop that the message came from gives the answer to whoever holds the slot in
+that generation, and to nobody else. Owner: one loop; only its thread comes here, while it holds the
+turn.
 """
 
 from __future__ import annotations
@@ -12,14 +13,16 @@ from typing import TYPE_CHECKING
 
 from prefork_chat.chat import outcomes
 from prefork_chat.protocol import envelope
+from prefork_chat.protocol.envelope import Origin
 from prefork_chat.protocol.names import fold
 from prefork_chat.protocol.replies import Code
-from prefork_chat.worker.connection import Awaited
+from prefork_chat.worker.spill import Awaited
 
 if TYPE_CHECKING:
-    from prefork_chat.protocol.envelope import Origin
+    from prefork_chat.worker.backlog import Backlog
     from prefork_chat.worker.clients import Clients
-    from prefork_chat.worker.connection import Backlog, Connection
+    from prefork_chat.worker.connection import Connection
+    from prefork_chat.worker.journal import Delivery
     from prefork_chat.worker.routes import Routes
 
 
@@ -42,61 +45,72 @@ class Receipts:
     """The answers that loop (p_id, t_id) owes and the ones that its clients wait for.
 
     The loop appends to `deliveries` what it has put into clients' `out` in this turn: an origin,
-    the destinations of its plain lines, and its other lines. It notes in `unsent`, by key, the
-    clients that did not get all their bytes.
+    the destinations of its plain lines, and (tag, destination) of the others. It notes in `unsent`,
+    by key, the clients that did not get all their bytes, and in `doubtful` those of which nobody
+    knows. `has_answered` is set with every answer, until somebody clears it.
     """
 
     def __init__(self, p_id: int, t_id: int, clients: Clients, routes: Routes) -> None:
         self._here = (p_id, t_id)
         self._clients = clients
         self._routes = routes
-        self.deliveries: list[tuple[Origin, list[bytes], Careful | None]] = []
+        self.deliveries: list[tuple[Origin, list[bytes], list[tuple[bytes, bytes]]]] = []
         self.unsent: dict[bytes, Connection] = {}
-        self._own: list[tuple[int, int, int, bytes]] = []
+        self.doubtful: set[bytes] = set()
+        self.has_answered = False
         self.delivered = 0
         self.bounced = 0
 
-    @property
-    def has_own(self) -> bool:
-        """True when clients of this loop have answers to get in the next turn."""
-        return bool(self._own)
+    def turn_back(self, origin: Origin, careful: Careful) -> None:
+        """Answer for the lines of a delivery that go to nobody here."""
+        if careful.refusals:
+            self.answer(origin, len(careful.refusals), careful.refusals)
+        if careful.strays:
+            self._bounce(origin, careful.strays)
 
-    def take_own(self) -> None:
-        """Give this loop's clients the answers that the last turn had for them."""
-        own, self._own = self._own, []
-        for slot, generation, answered, text in own:
-            self.receive(slot, generation, answered, text)
+    def record(self) -> list[Delivery]:
+        """Return what `settle` will answer for, for the turn's record."""
+        return [(origin.header, plain, tagged) for origin, plain, tagged in self.deliveries]
+
+    def restore(self, deliveries: list[Delivery]) -> None:
+        """Take over what a predecessor had to answer for."""
+        for header, plain, tagged in deliveries:
+            self.deliveries.append((Origin.parse(header[:-1]), plain, tagged))
 
     def settle(self) -> None:
         """Answer for the deliveries of this turn, after everything was written that could be."""
-        for origin, accepted, careful in self.deliveries:
-            if careful is None and not self.unsent:
-                self.delivered += len(accepted)
+        for origin, plain, tagged in self.deliveries:
+            if not self.unsent and not self.doubtful and not tagged:
+                self.delivered += len(plain)
                 if not origin.is_quiet:
-                    self.answer(origin, len(accepted), [outcomes.all_delivered(accepted)])
+                    self.answer(origin, len(plain), [outcomes.all_delivered(plain)])
             else:
-                self._settle_carefully(origin, accepted, careful or Careful())
+                self._settle_carefully(origin, plain, tagged)
         self.deliveries.clear()
         self.unsent.clear()
+        self.doubtful.clear()
 
-    def _settle_carefully(self, origin: Origin, accepted: list[bytes], careful: Careful) -> None:
-        """Answer line by line: wait for slow readers, refuse for the gone, return strays."""
-        refusals = careful.refusals
+    def _settle_carefully(
+        self, origin: Origin, plain: list[bytes], tagged: list[tuple[bytes, bytes]]
+    ) -> None:
+        """Answer line by line: wait for slow readers, refuse for the gone."""
+        failures = []
         confirmations = []
-        for tag, name in [(b"", name) for name in accepted] + careful.accepted:
-            connection = self.unsent.get(fold(name))
-            if connection is None:
+        for tag, name in [(b"", name) for name in plain] + tagged:
+            key = fold(name)
+            connection = self.unsent.get(key)
+            if key in self.doubtful:
+                failures.append(outcomes.undelivered(Code.UNSURE, name, tag))
+            elif connection is None:
                 self.delivered += 1
                 confirmations.append(outcomes.delivered(name, tag))
             elif connection.backlog is not None:
                 connection.backlog.await_receipt(Awaited(origin, tag, name))
             else:
-                refusals.append(outcomes.undelivered(Code.NOUSER, name, tag))
-        lines = refusals if origin.is_quiet else confirmations + refusals
+                failures.append(outcomes.undelivered(Code.NOUSER, name, tag))
+        lines = failures if origin.is_quiet else confirmations + failures
         if lines:
             self.answer(origin, len(lines), lines)
-        if careful.strays:
-            self._bounce(origin, careful.strays)
 
     def release(self, receipts: list[Awaited]) -> None:
         """Confirm messages to a slow reader whose last byte the kernel has now taken."""
@@ -115,8 +129,9 @@ class Receipts:
 
     def answer(self, origin: Origin, answered: int, lines: list[bytes]) -> None:
         """Send reply lines to a session, settling `answered` of its CHATs."""
+        self.has_answered = True
         if (origin.p_id, origin.t_id) == self._here:
-            self._own.append((origin.slot, origin.generation, answered, b"\n".join(lines)))
+            self.receive(origin.slot, origin.generation, answered, b"\n".join(lines))
             return
         outbox = self._routes.outbox(origin.p_id, origin.t_id)
         for section in envelope.pack_receipts(origin, answered, lines):
@@ -127,8 +142,8 @@ class Receipts:
 
         If the slot is somebody else's by now, they are nobody's business any more.
         """
-        connection = self._clients.by_slot.get(slot)
-        if connection is not None and connection.generation == generation:
+        connection = self._clients.of_session(slot, generation)
+        if connection is not None:
             connection.outstanding = max(0, connection.outstanding - answered)
             self._clients.say(connection, text)
 
@@ -144,14 +159,17 @@ class Receipts:
     def reroute(self, origin: Origin, lines: list[bytes]) -> None:
         """Look again for names that were not where we thought; tell the sender of the missing.
 
-        A line cannot bounce for ever: the registry names a loop for as long as that loop has the
-        name, save for the rest of the turn in which its owner leaves.
+        A name that the registry has here and we have not is of somebody who is leaving. Other lines
+        cannot bounce for ever: the registry names a loop for as long as that loop has the name,
+        save for the rest of the turn in which its owner leaves.
         """
         refusals = []
         for line in lines:
             tag, destination, _ = envelope.parse_line(line)
             self._routes.by_name.pop(destination, None)
             outbox = self._routes.find(destination)
+            if outbox is self._routes.own and self._clients.find(fold(destination)) is None:
+                outbox = None
             if outbox is None:
                 refusals.append(outcomes.undelivered(Code.NOUSER, destination, tag))
                 continue

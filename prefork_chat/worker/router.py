@@ -10,9 +10,11 @@ from __future__ import annotations
 
 import os
 import select
+import socket
 from typing import TYPE_CHECKING
 
 from prefork_chat.protocol.envelope import SECTION_BYTES, merge
+from prefork_chat.worker.counters import follow_peeks
 from prefork_chat.worker.loop import INBOX_BYTES
 
 if TYPE_CHECKING:
@@ -23,14 +25,23 @@ MOST_DATAGRAMS = 64
 
 
 class Router:
-    """Forwards from `source.outlet` to the inlets of `targets`, by t_id (main thread only)."""
+    """Forwards from `source.outlet` to the inlets of `targets`, by t_id (main thread only).
 
-    def __init__(self, source: Pair, targets: tuple[Pair, ...], poller: select.epoll) -> None:
+    If `is_exact`, datagrams are peeked at, forwarded and then consumed: whoever is killed in
+    between has a successor that forwards them again, and loops know a number that they had.
+    """
+
+    def __init__(
+        self, source: Pair, targets: tuple[Pair, ...], poller: select.epoll, *, is_exact: bool
+    ) -> None:
         self._poller = poller
-        self._source = source.outlet.fileno()
+        self._source = source.outlet
+        self._flags = socket.MSG_PEEK if is_exact else 0
         self._targets = [pair.inlet.fileno() for pair in targets]
         self._in_hand: list[bytes] = []
+        self._peeked = 0
         self._awaited = -1
+        follow_peeks(self._source)
         poller.register(self._source, select.EPOLLIN)
 
     def forward(self) -> None:
@@ -46,6 +57,9 @@ class Router:
                 self._await(target)
                 return
             del self._in_hand[0]
+        for _ in range(self._peeked):
+            os.read(self._source.fileno(), 1)
+        self._peeked = 0
         self._await(-1)
 
     def _take(self) -> list[bytes]:
@@ -53,10 +67,12 @@ class Router:
         size = 0
         while len(datagrams) < MOST_DATAGRAMS and size < SECTION_BYTES:
             try:
-                datagrams.append(os.read(self._source, INBOX_BYTES))
+                datagrams.append(self._source.recv(INBOX_BYTES, self._flags))
             except BlockingIOError:
                 break
             size += len(datagrams[-1])
+        if self._flags:
+            self._peeked = len(datagrams)
         return datagrams
 
     def _await(self, target: int) -> None:

@@ -2,9 +2,10 @@
 
 `run_worker` is called in the child, once, and its result is the exit code: 0 after an orderly stop
 or retirement. The main thread is the router; T threads run the loops, one thread accepts. Signals
-reach the main thread only. A worker ends when it is told to (SIGTERM), when it has retired and its
-last client has left, at once when the supervisor is gone, and at once when any of its threads
-fails: a worker that has lost a part is worth less than its successor.
+reach the main thread only. SIGTERM means: do what the order in your row says; whoever else sends
+it only makes a worker hand its clients over to its successor. A worker also ends when it has
+accepted its share of clients, at once when the supervisor is gone, and at once when any of its
+threads fails: a worker that has lost a part is worth less than its successor.
 """
 
 from __future__ import annotations
@@ -22,7 +23,7 @@ from typing import TYPE_CHECKING
 
 from prefork_chat import log
 from prefork_chat.registry import table
-from prefork_chat.registry.table import WorkerState
+from prefork_chat.registry.table import Order, WorkerState
 from prefork_chat.worker.acceptor import Acceptor
 from prefork_chat.worker.loop import Loop, beat_seconds, make_turn_lock
 from prefork_chat.worker.router import Router
@@ -50,7 +51,6 @@ def run_worker(inheritance: Inheritance) -> int:
     faulthandler.enable()
     if inheritance.config.server.pin_cpu:
         _pin(inheritance.p_id)
-    inheritance.registry.sweep(inheritance.p_id, inheritance.generation)
     return _Worker(inheritance).run()
 
 
@@ -75,15 +75,21 @@ class _Worker:
         self._poller = select.epoll()
         pairs = inheritance.pairs
         self._router = Router(
-            pairs.processes[inheritance.p_id], pairs.loops[inheritance.p_id], self._poller
+            pairs.processes[inheritance.p_id],
+            pairs.loops[inheritance.p_id],
+            self._poller,
+            is_exact=server.durability == "exact",
         )
-        self._is_told_to_stop = False
-        self._is_stopping = False
+        self._is_told_to_end = False
+        self._is_ending = False
+        self._is_draining = False
+        self._is_handing_over = False
         self._threads: list[threading.Thread] = []
         self._woken, self._waker = socket.socketpair()
 
     def run(self) -> int:
         self._listen_to_signals()
+        self._adopt()
         self._start_threads()
         self._row[table.STATE] = WorkerState.READY
         os.eventfd_write(self._inheritance.news, 1)
@@ -99,43 +105,83 @@ class _Worker:
                     with self._turn_lock:
                         self._router.forward()
             self._row[table.ROUTER_HEARTBEAT] = monotonic_ns()
-            if self._is_told_to_stop and not self._is_stopping:
-                self._stop()
+            self._obey()
         self._log.info(log.WORKER_STOPPED)
         return 0
 
+    def _adopt(self) -> None:
+        """Take over the sessions of the predecessor, and close what belongs to other workers."""
+        inheritance = self._inheritance
+        started_ns = monotonic_ns()
+        mine = [held for held in inheritance.registry.sessions() if held.p_id == inheritance.p_id]
+        adopted = [
+            loop.adopt([held for held in mine if held.t_id == t_id])
+            for t_id, loop in enumerate(self._loops)
+        ]
+        own = {held.slot for held in mine}
+        for slot, (_, fd) in inheritance.kept.items():
+            if slot not in own:
+                os.close(fd)
+        if mine:
+            self._log.info(
+                log.SESSIONS_ADOPTED,
+                clients=sum(count for count, _ in adopted),
+                missing=sum(count for _, count in adopted),
+                milliseconds=round((monotonic_ns() - started_ns) / 1e6, 1),
+            )
+
     def _sleep_seconds(self) -> float:
-        is_ending = self._is_stopping or self._acceptor.is_retiring
+        is_ending = self._is_ending or self._acceptor.is_retiring
         return min(WATCH_SECONDS, self._beat_seconds) if is_ending else self._beat_seconds
 
-    def _is_over(self) -> bool:
-        if self._acceptor.is_retiring and not self._is_stopping:
-            if not self._acceptor.load:
-                self._stop()
-            return False
-        return self._is_stopping and not any(thread.is_alive() for thread in self._threads)
-
-    def _stop(self) -> None:
-        self._is_stopping = True
-        self._row[table.STATE] = WorkerState.STOPPING
+    def _obey(self) -> None:
+        """Begin to end when we are told to, or have accepted all that we were to accept."""
+        if self._is_told_to_end:
+            self._is_told_to_end = False
+            order = Order(self._row[table.ORDER])
+        elif self._acceptor.is_retiring and not self._is_ending:
+            order = Order.HAND_OVER
+        else:
+            return
+        self._is_ending = True
         self._acceptor.close()
-        stop_by = monotonic() + self._inheritance.config.server.stop_seconds * STOP_SHARE
-        for loop in self._loops:
-            loop.stop(stop_by)
+        self._row[table.STATE] = WorkerState.STOPPING
+        match order:
+            case Order.STOP:
+                share = self._inheritance.config.server.stop_seconds * STOP_SHARE
+                for loop in self._loops:
+                    loop.stop(monotonic() + share)
+            case Order.DRAIN:
+                self._is_draining = True
+            case Order.HAND_OVER | Order.LEAVE:
+                self._is_handing_over = True
+
+    def _is_over(self) -> bool:
+        """Say whether nothing is left to do; takes the last steps there."""
+        if not self._is_ending or not self._acceptor.is_done:
+            return False
+        if self._is_draining and not any(loop.load for loop in self._loops):
+            self._is_draining = False
+            self._is_handing_over = True
+        if self._is_handing_over:
+            for loop in self._loops:
+                loop.hand_over()
+            self._is_handing_over = False
+        return not any(thread.is_alive() for thread in self._threads)
 
     def _listen_to_signals(self) -> None:
         for end in (self._woken, self._waker):
             end.setblocking(False)
         signal.set_wakeup_fd(self._waker.fileno(), warn_on_full_buffer=False)
-        signal.signal(signal.SIGTERM, self._note_stop)
+        signal.signal(signal.SIGTERM, self._note_end)
 
     def _wake(self) -> None:
         """Make the main thread look around (any thread)."""
         with contextlib.suppress(BlockingIOError):  # it has been told already
             self._waker.send(b"\0")
 
-    def _note_stop(self, _number: int, _frame: FrameType | None) -> None:
-        self._is_told_to_stop = True
+    def _note_end(self, _number: int, _frame: FrameType | None) -> None:
+        self._is_told_to_end = True
 
     def _start_threads(self) -> None:
         """Start the threads with all signals blocked; the main thread takes its mask back."""

@@ -18,7 +18,6 @@ def test_a_session_takes_its_name_when_the_registry_has_it() -> None:
 
 def test_a_join_that_failed_says_why() -> None:
     assert outcomes.name_in_use(CLAIM).startswith(b"@7 ERR JOIN INUSE Bob is taken: ")
-    assert outcomes.registry_full(CLAIM).startswith(b"@7 ERR JOIN FULL ")
 
 
 def test_a_connection_for_which_there_is_no_place_is_told_so() -> None:
@@ -28,6 +27,10 @@ def test_a_connection_for_which_there_is_no_place_is_told_so() -> None:
 def test_a_connection_that_is_closed_is_told_why() -> None:
     assert outcomes.going_down() == b"NOTE server is going down"
     assert outcomes.login_expired().startswith(b"ERR * NOJOIN ")
+
+
+def test_a_client_whose_server_lost_something_is_told_so() -> None:
+    assert outcomes.resumed().startswith(b"NOTE RESUMED: ")
 
 
 def test_a_receipt_names_the_destination_as_typed() -> None:

@@ -10,6 +10,7 @@ import pytest
 from prefork_chat import log
 
 if TYPE_CHECKING:
+    from tests.harness.client import LineClient
     from tests.harness.daemon import Daemon, StartDaemon
 
 GAP_SECONDS = 2.0
@@ -74,57 +75,60 @@ def serve_two(daemon: Daemon, n: int) -> float:
     return time.monotonic() - start
 
 
-def test_a_retiring_worker_serves_its_clients_until_they_leave(start_daemon: StartDaemon) -> None:
+def test_a_retiring_worker_hands_its_clients_over_at_once(start_daemon: StartDaemon) -> None:
     daemon = start_daemon(connections_per_process=5, connections_jitter=0, threads=1)
-    alice = daemon.join("alice", 0)
-    bob = daemon.join("bob", 1)
+    people = {"alice": daemon.join("alice", 0), "bob": daemon.join("bob", 1)}
+    people["alice"].send_bytes(b"CHAT bob half a ")
+    stranger = daemon.connect()
     while not daemon.log.events(log.WORKER_RETIRING):
         daemon.connect().close()
     retiring = daemon.log.events(log.WORKER_RETIRING)[0]["p_id"]
-    for _ in range(20):  # the other worker accepts on its own now, whatever its own limit says
-        daemon.connect(1 - retiring).close()
-    alice.say("bob", "still with us?")
-    bob.expect("CHAT alice still with us?")
-    stayer = (alice, bob)[retiring]
-    stayer.leave()
     ended = daemon.log.wait_for(log.WORKER_EXITED, p_id=retiring, generation=1)
     assert (ended["how"], ended["meaning"]) == ("exit 0", "retired")
-    daemon.log.wait_for(log.WORKER_READY, p_id=retiring, generation=2)
-    daemon.join("carol", retiring)
+    adopted = daemon.log.wait_for(log.SESSIONS_ADOPTED, p_id=retiring, generation=2)
+    assert adopted["clients"] >= 1
+    assert adopted["missing"] == 0
+    people["alice"].send_bytes(b"line\n")
+    people["alice"].expect("OK CHAT bob")
+    people["bob"].expect("CHAT alice half a line")
+    people["bob"].say("alice", "still with us?")
+    people["alice"].expect("CHAT bob still with us?")
+    stranger.join("stranger")
+    for person in people.values():
+        person.expect_nothing()
+        person.leave()
 
 
 @pytest.mark.parametrize("is_somebody_there", [False, True], ids=["alone", "with-a-stayer"])
 def test_a_lone_worker_is_never_missed(start_daemon: StartDaemon, is_somebody_there: bool) -> None:
     daemon = start_daemon(workers=1, connections_per_process=3, respawn_quick_death_seconds=0.001)
     if is_somebody_there:
-        daemon.join("stayer")
+        stayer = daemon.join("stayer")
     longest = 0.0
     for n in range(30):
         start = time.monotonic()
-        daemon.join(f"guest{n}").leave()
+        guest = daemon.join(f"guest{n}")
+        if is_somebody_there:
+            guest.say("stayer", f"{n}")
+            stayer.expect(f"CHAT guest{n} {n}")
+        guest.leave()
         longest = max(longest, time.monotonic() - start)
     assert longest < GAP_SECONDS
+    assert len(daemon.log.events(log.WORKER_RETIRING)) >= 5
 
 
-def test_a_lone_worker_does_not_retire_while_the_last_that_it_accepted_is_there(
-    start_daemon: StartDaemon,
-) -> None:
+def test_a_lone_worker_is_replaced_under_those_who_stay(start_daemon: StartDaemon) -> None:
+    """And again by the same number of newcomers: those whom it adopted do not count."""
     daemon = start_daemon(workers=1, connections_per_process=3, connections_jitter=0)
-    for _ in range(2):
-        daemon.connect().close()
-    last = daemon.join("last")
-    start = time.monotonic()
-    late = daemon.join("late")
-    assert time.monotonic() - start < GAP_SECONDS
-    late.say("last", "did they let you stay?")
-    last.expect("CHAT late did they let you stay?")
-
-
-def test_a_lone_worker_retires_when_it_has_nobody(start_daemon: StartDaemon) -> None:
-    daemon = start_daemon(workers=1, connections_per_process=3, connections_jitter=0)
-    people = [daemon.join(f"p{n}") for n in range(6)]
-    assert not daemon.log.events(log.WORKER_RETIRING)
-    for person in people:
-        person.leave()
-    daemon.log.wait_for(log.WORKER_READY, generation=2)
-    daemon.join("next")
+    people: dict[str, LineClient] = {}
+    for generation in (1, 2, 3):
+        for n in range(3):
+            name = f"p{generation}.{n}"
+            people[name] = daemon.join(name)
+        daemon.log.wait_for(log.WORKER_READY, generation=generation + 1)
+    retired = daemon.log.events(log.WORKER_RETIRING)
+    assert [event["accepted"] for event in retired] == [3, 3, 3]
+    for name, person in people.items():
+        people["p1.0"].send(f"CHAT {name} did they let you stay?")
+        assert "CHAT p1.0 did they let you stay?" in person.read_until("CHAT p1.0 .*")
+    assert daemon.stat()["names"] == 9

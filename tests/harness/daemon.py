@@ -15,7 +15,7 @@ import sys
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
-from typing import Final, TypeAlias
+from typing import Any, Final, TypeAlias
 
 from prefork_chat import log
 from prefork_chat.config import Address, parse_address
@@ -40,11 +40,14 @@ class Daemon:
     `log` is what it logs; `directory` its runtime directory; `objects` the IPC objects that it has.
     """
 
-    def __init__(self, directory: Path, **options: object) -> None:
+    def __init__(
+        self, directory: Path, *, program: str = "prefork_chat", **options: object
+    ) -> None:
         """Start it and return at once; `start` waits until it is ready.
 
-        `directory`: where its runtime directory and a copy of its log go. Other keywords are flags
-        of `serve` with underscores: `limits_burst_lines=5`, `turn_lock=False`, `listen=[...]`.
+        `directory`: where its runtime directory and a copy of its log go. `program`: the module
+        that is run. Other keywords are flags of `serve` with underscores: `limits_burst_lines=5`,
+        `turn_lock=False`, `listen=[...]`.
         """
         options = {
             "listen": "127.0.0.1:0",
@@ -58,7 +61,7 @@ class Daemon:
         self._clients: Final = ExitStack()
         self._process: Final = subprocess.Popen(
             [
-                *(sys.executable, "-m", "prefork_chat", "serve"),
+                *(sys.executable, "-m", program, "serve"),
                 *(word for flag, value in options.items() for word in _flag(flag, value)),
             ],
             cwd=_ROOT,
@@ -74,7 +77,7 @@ class Daemon:
         self._is_finished = False
 
     @classmethod
-    def start(cls, directory: Path, **options: object) -> Daemon:
+    def start(cls, directory: Path, **options: Any) -> Daemon:
         """Start a daemon and wait until all its workers are ready."""
         daemon = cls(directory, **options)
         try:

@@ -1,4 +1,4 @@
-"""Compare all that a registry says twice: index, free list and count with the slots' states."""
+"""Compare all that a registry says twice: index, free list and counts with the slots' words."""
 
 from __future__ import annotations
 
@@ -10,13 +10,14 @@ if TYPE_CHECKING:
     from prefork_chat.registry.registry import Registry
 
 
-def claimed_names(registry: Registry) -> dict[int, bytes]:
-    """Name by slot of every claimed slot, live or stale."""
+def claimed_slots(registry: Registry) -> dict[int, bytes]:
+    """Name by slot of every claimed slot, b"" for a nameless session; read word by word."""
+    slots = registry._slots
     names = {}
-    for slot, state in enumerate(registry._states.tolist()):
+    for slot, state in enumerate(slots.states.tolist()):
         if state > 0:
-            start = registry._slots_offset + slot * layout.SLOT_BYTES + layout.NAME_OFFSET
-            names[slot] = registry._map[start : start + (registry._owners[slot] & 0xFF)]
+            start = slots._offset + slot * layout.SLOT_BYTES + layout.NAME_OFFSET
+            names[slot] = slots._map[start : start + (slots.owners[slot] & layout.BYTE_MASK)]
     return names
 
 
@@ -25,14 +26,16 @@ def audit(registry: Registry) -> None:
     header = registry._header
     assert registry._write_semaphore.value == 1
     assert header[layout.SEQUENCE] % 2 == 0
-    names = claimed_names(registry)
-    assert header[layout.COUNT] == len(names)
-    assert len({name.lower() for name in names.values()}) == len(names)
-    assert all(slot < header[layout.HIGH] for slot in names)
-    _audit_index(registry, names)
+    claimed = claimed_slots(registry)
+    named = {slot: name for slot, name in claimed.items() if name}
+    assert registry.claimed == len(claimed)
+    assert registry.count == len(named)
+    assert len({name.lower() for name in named.values()}) == len(named)
+    assert all(slot < header[layout.HIGH] for slot in claimed)
+    _audit_index(registry, named)
     free = _free_list(registry)
     assert len(set(free)) == len(free)
-    assert set(free) == set(range(header[layout.HIGH])) - set(names)
+    assert set(free) == set(range(header[layout.HIGH])) - set(claimed)
 
 
 def _audit_index(registry: Registry, names: dict[int, bytes]) -> None:
@@ -43,7 +46,7 @@ def _audit_index(registry: Registry, names: dict[int, bytes]) -> None:
     assert set(entries) == set(names)
     for slot, place in entries.items():
         tag = tags[place]
-        assert tag == registry._tags[slot] == index.tag(names[slot].lower())
+        assert tag == registry._slots.tags[slot] == index.tag(names[slot].lower())
         mask = len(tags) - 1
         way = [(tag + step) & mask for step in range((place - tag) & mask)]
         assert all(tags[passed] for passed in way), "an entry that no reader would come to"
@@ -55,5 +58,5 @@ def _free_list(registry: Registry) -> list[int]:
     while link:
         free.append(link - 1)
         assert len(free) <= registry.capacity, "the free list runs in a circle"
-        link = registry._owners[link - 1]
+        link = registry._slots.tags[link - 1]
     return free

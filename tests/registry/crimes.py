@@ -8,22 +8,28 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import wraps
 from itertools import count
+from typing import TYPE_CHECKING, Any, cast
 
-from prefork_chat.registry import layout
 from prefork_chat.registry.index import NameIndex
-from prefork_chat.registry.registry import Location, Registry
+from prefork_chat.registry.registry import Registry
+from tests.registry.sessions import end, join, tear
 
-VICTIM, WITNESS, DEAD = 0, 1, 2
+if TYPE_CHECKING:
+    from prefork_chat.registry.slots import Held
+
+VICTIM, WITNESS = 0, 1
 CAPACITY = 8
 BYSTANDERS = (b"Ada", b"Bea", b"Cleo")
+WRITERS = frozenset({"claim", "enter", "withdraw", "free", "move"})
 
 Operation = Callable[[Registry], object]
 
 
 @dataclass(frozen=True)
 class Crime:
-    """What worker VICTIM does, what it begins with, and whether the index is made anew for it."""
+    """What is done to the registry, what it begins with, and whether it makes the index anew."""
 
     name: str
     prepare: Operation
@@ -32,6 +38,36 @@ class Crime:
 
     def __str__(self) -> str:
         return self.name
+
+
+class Film:
+    """A registry that takes down its sessions before the first write and after each."""
+
+    def __init__(self, where: Registry) -> None:
+        self.moments = [where.sessions()]
+        self._where = where
+
+    def __getattr__(self, name: str) -> Any:
+        method = getattr(self._where, name)
+        if name not in WRITERS:
+            return method
+
+        @wraps(method)
+        def write(*arguments: object) -> object:
+            result = method(*arguments)
+            self.moments.append(self._where.sessions())
+            return result
+
+        return write
+
+
+def moments(where: Registry, crime: Crime) -> list[list[Held]]:
+    """The sessions as they are between the writes of `crime`; nothing is changed in the end."""
+    saved = where._slots._map[:]
+    film = Film(where)
+    crime.commit(cast("Registry", film))
+    where._slots._map[:] = saved
+    return film.moments
 
 
 def crowd_index(where: Registry) -> None:
@@ -45,95 +81,131 @@ def crowd_index(where: Registry) -> None:
             return
 
 
-def insert(where: Registry, name: bytes, p_id: int) -> Location:
-    incarnation = abs(where.table.incarnations[p_id])
-    return where.insert(name.lower(), name, p_id, 0, incarnation)
-
-
-def delete(where: Registry, key: bytes) -> None:
-    location = where.check(key)
-    assert location
-    assert where.delete(location.slot, location.generation)
-
-
 def with_bystanders(where: Registry) -> None:
     for name in BYSTANDERS:
-        insert(where, name, WITNESS)
+        join(where, name, WITNESS)
 
 
 def with_a_free_slot(where: Registry) -> None:
+    """What the session before made of its progress must not be the next one's."""
     with_bystanders(where)
-    insert(where, b"zoe", WITNESS)
-    delete(where, b"zoe")
+    zoe = join(where, b"zoe", WITNESS)
+    where.progress[zoe.slot] = 7
+    end(where, b"zoe")
+
+
+def with_a_nameless_session(where: Registry) -> None:
+    with_bystanders(where)
+    where.claim(VICTIM, 0)
+
+
+def with_a_nameless_session_where_one_had_a_name(where: Registry) -> None:
+    with_a_free_slot(where)
+    where.claim(VICTIM, 0)
 
 
 def with_bob(where: Registry) -> None:
-    insert(where, b"Bob", VICTIM)
+    join(where, b"Bob", VICTIM)
     with_bystanders(where)
-
-
-def with_a_stale_bob(where: Registry) -> None:
-    insert(where, b"BOB", DEAD)
-    with_bystanders(where)
-    where.table.end(DEAD)
-
-
-def full_of_the_dead(where: Registry) -> None:
-    with_bystanders(where)
-    for number in range(CAPACITY - len(BYSTANDERS)):
-        insert(where, b"dead%d" % number, DEAD)
-    where.table.end(DEAD)
-
-
-def with_dead_predecessor(where: Registry) -> None:
-    with_bystanders(where)
-    for number in range(3):
-        insert(where, b"dead%d" % number, VICTIM)
-    where.table.end(VICTIM)
-    where.table.begin(VICTIM, 2, 1)
 
 
 def torn(where: Registry) -> None:
-    """As left by a writer who was killed with his claim made and his index half written."""
     with_bob(where)
-    where._header[layout.SEQUENCE] += 1
-    where._index.clear()
-    where._header[layout.FREE] = 0
-    where._header[layout.COUNT] = 77
+    tear(where)
 
 
-def join(where: Registry) -> None:
-    insert(where, b"Bob", VICTIM)
+def torn_with_free_slots(where: Registry) -> None:
+    with_bob(where)
+    join(where, b"zoe", WITNESS)
+    where.claim(WITNESS, 1)
+    end(where, b"zoe")
+    tear(where)
 
 
-def leave(where: Registry) -> None:
-    delete(where, b"bob")
+def claim(where: Registry) -> None:
+    where.claim(VICTIM, 1)
 
 
-def leave_and_let_another_in(where: Registry) -> None:
+def enter(where: Registry) -> None:
+    where.enter(len(BYSTANDERS), where.generations[len(BYSTANDERS)], b"bob", b"Bob")
+
+
+def withdraw(where: Registry) -> None:
+    assert where.withdraw(0, 1)
+
+
+def free(where: Registry) -> None:
+    assert where.free(0, 1)
+
+
+def free_the_nameless(where: Registry) -> None:
+    assert where.free(len(BYSTANDERS), 1)
+
+
+def move(where: Registry) -> None:
+    assert where.move(0, 1, WITNESS, 1)
+
+
+def let_another_in(where: Registry) -> None:
     """The slot goes to a longer name, and Bob comes back elsewhere."""
-    delete(where, b"bob")
-    insert(where, b"Christina", WITNESS)
-    insert(where, b"BOB", WITNESS)
+    end(where, b"bob")
+    join(where, b"Christina", WITNESS)
+    join(where, b"BOB", WITNESS)
 
 
-def come_back_at_another_worker(where: Registry) -> None:
-    delete(where, b"bob")
-    insert(where, b"BOB", WITNESS)
+def come_back_in_the_same_slot(where: Registry) -> None:
+    end(where, b"bob")
+    join(where, b"BOB", WITNESS)
+
+
+def change_names(where: Registry) -> None:
+    """One session, and names of one length: nothing but the naming tells them apart."""
+    for name in (b"Eve", b"Zoe", b"Bob"):
+        where.withdraw(0, 1)
+        where.enter(0, 1, name.lower(), name)
+
+
+def hand_the_name_over(where: Registry) -> None:
+    """Another session, which has been there all the time, takes the name."""
+    slot, generation = where.claim(WITNESS, 1)
+    where.withdraw(0, 1)
+    where.enter(slot, generation, b"bob", b"Bob")
+
+
+def move_about(where: Registry) -> None:
+    """Bob and a bystander go from loop to loop; both are there all the time."""
+    for p_id, t_id in ((1, 1), (2, 0), (0, 0), (0, 1)):
+        where.move(0, 1, p_id, t_id)
+        where.move(1, 1, p_id, t_id)
 
 
 CRIMES = [
-    Crime("insert into an unused slot", with_bystanders, join),
-    Crime("insert into a freed slot", with_a_free_slot, join),
-    Crime("insert over a stale slot", with_a_stale_bob, join),
-    Crime("insert when full of the dead", full_of_the_dead, join, rebuilds=True),
-    Crime("delete", with_bob, leave),
-    Crime("sweep", with_dead_predecessor, lambda where: where.sweep(VICTIM, 2), rebuilds=True),
-    Crime("check that repairs", torn, lambda where: where.check(b"nobody"), rebuilds=True),
-    Crime("delete that repairs", torn, lambda where: where.delete(7, 99), rebuilds=True),
+    Crime("claim an unused slot", with_bystanders, claim),
+    Crime("claim a freed slot", with_a_free_slot, claim),
+    Crime("enter", with_a_nameless_session, enter),
+    Crime("enter a used slot", with_a_nameless_session_where_one_had_a_name, enter),
+    Crime("withdraw", with_bob, withdraw),
+    Crime("free", with_bob, free),
+    Crime("free the nameless", with_a_nameless_session, free_the_nameless),
+    Crime("move", with_bob, move),
+    Crime("claim that repairs", torn_with_free_slots, claim, rebuilds=True),
+    Crime("withdraw that repairs", torn, withdraw, rebuilds=True),
+    Crime("free that repairs", torn, free, rebuilds=True),
+    Crime("move that repairs", torn, move, rebuilds=True),
 ]
+"""Each is one write."""
+
+REPAIRS = [
+    Crime("check that repairs", torn, lambda where: where.check(b"nobody"), rebuilds=True),
+    Crime("late free that repairs", torn, lambda where: where.free(7, 99), rebuilds=True),
+]
+"""No session comes of these, and none goes."""
 
 MOVES = [
-    Crime("bob's slot goes to another", with_bob, leave_and_let_another_in),
-    Crime("bob's slot goes to bob elsewhere", with_bob, come_back_at_another_worker),
+    Crime("bob's slot goes to another", with_bob, let_another_in),
+    Crime("bob's slot goes to bob again", with_bob, come_back_in_the_same_slot),
+    Crime("bob changes names", with_bob, change_names),
+    Crime("bob's name goes to another session", with_bob, hand_the_name_over),
+    Crime("bob and a bystander move", with_bob, move_about),
 ]
+"""Each is several writes."""

@@ -16,7 +16,7 @@ SIZES = [(1, 1, 1), (3, 2, 5), (1000, 7, 3), (10_000, 2, 2), (20_000, 64, 32), (
 def test_parts_begin_on_cache_lines_and_do_not_overlap(size: tuple[int, int, int]) -> None:
     parts = Layout(*size)
     end = layout.HEADER_BYTES
-    for part in (parts.swept, parts.table, parts.tags, parts.index_slots, parts.slots):
+    for part in (parts.table, parts.tags, parts.index_slots, parts.slots, parts.positions):
         assert part.start % layout.LINE_BYTES == 0
         assert end <= part.start < part.stop
         end = part.stop
@@ -31,11 +31,19 @@ def test_index_is_a_power_of_two_and_never_over_half_full(size: tuple[int, int, 
 
 
 def test_fields_are_where_the_docstring_shows_them() -> None:
-    assert struct.calcsize("<q q q q q q 16s q q q q 32x") == layout.HEADER_BYTES
+    assert struct.calcsize("<q q q q q q 16s q q q q q 24x") == layout.HEADER_BYTES
     assert struct.calcsize("<q q q q q q") == layout.HASH_KEY_OFFSET
     assert struct.calcsize("<q q q q q q 16s") == layout.SEQUENCE * layout.WORD_BYTES
     assert struct.calcsize("<q q q q 32s") == layout.SLOT_BYTES
     assert struct.calcsize("<q q q q") == layout.NAME_OFFSET
+
+
+def test_bytes_of_an_owner_word_are_where_its_shifts_say() -> None:
+    word = struct.pack("=q", 5 << layout.P_ID_SHIFT | 6 << layout.T_ID_SHIFT | 7)
+    assert word[layout.P_ID_BYTE] == 5
+    assert word[layout.T_ID_BYTE] == 6
+    assert word[layout.LENGTH_BYTE] == 7
+    assert layout.NAMING_STEP > 255 << layout.P_ID_SHIFT
 
 
 @pytest.mark.parametrize("size", [(0, 1, 1), (1, 0, 1), (1, 1, 0), (1, 257, 1), (1, 1, 257)])

@@ -1,4 +1,4 @@
-"""The registry does what a plain dict would do, over any history of sessions and dying workers."""
+"""The registry does what plain dicts would do, over any history of sessions."""
 
 from __future__ import annotations
 
@@ -11,8 +11,10 @@ from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, 
 from prefork_chat.registry import layout
 from prefork_chat.registry.ipc import Semaphore, SharedMemory
 from prefork_chat.registry.registry import Location, NameInUse, Registry, RegistryFull
+from prefork_chat.registry.slots import Held
 from tests.registry.audit import audit
 from tests.registry.conftest import fresh_key
+from tests.registry.sessions import tear
 
 CAPACITY, WORKERS, THREADS = 6, 3, 2
 
@@ -21,17 +23,19 @@ NAMES = (b"Al", b"bo", b"CY", b"di", b"ed", b"Fay", b"gus", b"hal", b"x" * 32)
 names = strategies.sampled_from(NAMES)
 p_ids = strategies.integers(0, WORKERS - 1)
 t_ids = strategies.integers(0, THREADS - 1)
+some_data = strategies.data()
 
 
-@dataclass(frozen=True)
+@dataclass
 class Session:
-    name: bytes
-    location: Location
-    incarnation: int
+    p_id: int
+    t_id: int
+    name: bytes = b""
+    progress: int = 0
 
 
 class RegistryMachine(RuleBasedStateMachine):
-    """`live` maps keys to sessions as a dict does; `over` holds sessions that have ended."""
+    """`live` maps (slot, generation) to sessions; `over` holds those that have ended."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -39,84 +43,121 @@ class RegistryMachine(RuleBasedStateMachine):
         size = layout.total_bytes(CAPACITY, WORKERS, THREADS)
         self.memory = SharedMemory.create(f"/prefork-chat-test-{fresh_key():x}", size)
         self.registry = Registry.create(self.memory, self.semaphore, CAPACITY, WORKERS, THREADS)
-        self.live: dict[bytes, Session] = {}
-        self.over: list[Session] = []
-        self.alive: dict[int, int] = {}
-        for p_id in range(WORKERS):
-            self.start(p_id, 1)
+        self.live: dict[tuple[int, int], Session] = {}
+        self.over: list[tuple[int, int]] = []
 
     def teardown(self) -> None:
         self.semaphore.remove()
         self.registry.close()
         self.memory.close()
 
-    def start(self, p_id: int, incarnation: int) -> None:
-        self.registry.table.begin(p_id, incarnation, 1)
-        self.alive[p_id] = incarnation
+    def draw(self, data: strategies.DataObject) -> tuple[int, int]:
+        return data.draw(strategies.sampled_from(sorted(self.live)))
 
-    @rule(name=names, p_id=p_ids, t_id=t_ids)
-    def insert(self, name: bytes, p_id: int, t_id: int) -> None:
-        if p_id not in self.alive:
-            return
-        key = name.lower()
-        incarnation = self.alive[p_id]
-        if key in self.live:
-            with pytest.raises(NameInUse):
-                self.registry.insert(key, name, p_id, t_id, incarnation)
-        elif len(self.live) == CAPACITY:
+    def by_key(self) -> dict[bytes, tuple[int, int]]:
+        return {session.name.lower(): of for of, session in self.live.items() if session.name}
+
+    @rule(p_id=p_ids, t_id=t_ids)
+    def claim(self, p_id: int, t_id: int) -> None:
+        if len(self.live) == CAPACITY:
             with pytest.raises(RegistryFull):
-                self.registry.insert(key, name, p_id, t_id, incarnation)
-        else:
-            location = self.registry.insert(key, name, p_id, t_id, incarnation)
-            assert (location.p_id, location.t_id) == (p_id, t_id)
-            self.live[key] = Session(name, location, incarnation)
+                self.registry.claim(p_id, t_id)
+            return
+        slot, generation = self.registry.claim(p_id, t_id)
+        assert slot not in {taken for taken, _ in self.live}
+        assert (slot, generation) not in self.over
+        self.live[slot, generation] = Session(p_id, t_id)
 
     @precondition(lambda self: self.live)
-    @rule(data=strategies.data())
-    def delete(self, data: strategies.DataObject) -> None:
-        key = data.draw(strategies.sampled_from(sorted(self.live)))
-        session = self.live.pop(key)
-        assert self.registry.delete(session.location.slot, session.location.generation)
-        self.over.append(session)
+    @rule(data=some_data, name=names)
+    def enter(self, data: strategies.DataObject, name: bytes) -> None:
+        of = self.draw(data)
+        if self.live[of].name:
+            with pytest.raises(ValueError, match="has a name already"):
+                self.registry.enter(*of, name.lower(), name)
+        elif name.lower() in self.by_key():
+            with pytest.raises(NameInUse):
+                self.registry.enter(*of, name.lower(), name)
+        else:
+            self.registry.enter(*of, name.lower(), name)
+            self.live[of].name = name
+
+    @precondition(lambda self: self.live)
+    @rule(data=some_data)
+    def withdraw(self, data: strategies.DataObject) -> None:
+        of = self.draw(data)
+        assert self.registry.withdraw(*of) == bool(self.live[of].name)
+        self.live[of].name = b""
+
+    @precondition(lambda self: self.live)
+    @rule(data=some_data)
+    def free(self, data: strategies.DataObject) -> None:
+        of = self.draw(data)
+        del self.live[of]
+        assert self.registry.free(*of)
+        self.over.append(of)
+
+    @precondition(lambda self: self.live)
+    @rule(data=some_data, p_id=p_ids, t_id=t_ids)
+    def move(self, data: strategies.DataObject, p_id: int, t_id: int) -> None:
+        of = self.draw(data)
+        assert self.registry.move(*of, p_id, t_id)
+        self.live[of].p_id, self.live[of].t_id = p_id, t_id
+
+    @precondition(lambda self: self.live)
+    @rule(data=some_data, word=strategies.integers(-(2**63), 2**63 - 1))
+    def make_progress(self, data: strategies.DataObject, word: int) -> None:
+        of = self.draw(data)
+        self.registry.progress[of[0]] = word
+        self.live[of].progress = word
 
     @precondition(lambda self: self.over)
-    @rule(data=strategies.data())
-    def delete_late(self, data: strategies.DataObject) -> None:
-        """A dead worker deletes nothing; so only sessions whose slot was given up are tried."""
-        session = data.draw(strategies.sampled_from(self.over))
-        assert not self.registry.delete(session.location.slot, session.location.generation)
+    @rule(data=some_data)
+    def come_late(self, data: strategies.DataObject) -> None:
+        of = data.draw(strategies.sampled_from(self.over))
+        assert not self.registry.withdraw(*of)
+        assert not self.registry.free(*of)
+        assert not self.registry.move(*of, 0, 0)
+        with pytest.raises(ValueError, match="not that of session"):
+            self.registry.enter(*of, b"late", b"late")
 
-    @rule(p_id=p_ids)
-    def die(self, p_id: int) -> None:
-        if self.alive.pop(p_id, None):
-            self.registry.table.end(p_id)
-            self.live = {
-                key: session for key, session in self.live.items() if session.location.p_id != p_id
-            }
-
-    @rule(p_id=p_ids)
-    def succeed(self, p_id: int) -> None:
-        if p_id not in self.alive:
-            incarnation = abs(self.registry.table.incarnations[p_id]) + 1
-            self.start(p_id, incarnation)
-            before = self.registry.count
-            assert self.registry.sweep(p_id, incarnation) == before - self.registry.count
+    @rule()
+    def be_torn_and_repaired(self) -> None:
+        tear(self.registry)
+        assert self.registry.check(b"nobody") is None
 
     @invariant()
     def finds_what_the_dict_finds(self) -> None:
+        by_key = self.by_key()
         for key in [*(name.lower() for name in NAMES), b"x"]:
-            session = self.live.get(key)
-            assert self.registry.check(key) == (session.location if session else None)
+            if (of := by_key.get(key)) is None:
+                assert self.registry.check(key) is None
+            else:
+                session = self.live[of]
+                assert self.registry.check(key) == Location(session.p_id, session.t_id, *of)
 
     @invariant()
     def lists_what_the_dict_lists(self) -> None:
-        expected = sorted(session.name for session in self.live.values())
-        assert sorted(self.registry.names()) == expected
+        listed = [session.name for session in self.live.values() if session.name]
+        assert sorted(self.registry.names()) == sorted(listed)
+        assert self.registry.sessions() == [
+            Held(*of, session.p_id, session.t_id, session.name, session.progress)
+            for of, session in sorted(self.live.items())
+        ]
+        assert (self.registry.count, self.registry.claimed) == (len(listed), len(self.live))
+
+    @invariant()
+    def knows_the_owner_of_every_slot(self) -> None:
+        owners = {
+            slot: (generation, session.p_id, session.t_id)
+            for (slot, generation), session in self.live.items()
+        }
+        for slot in range(CAPACITY):
+            assert self.registry.owner(slot) == owners.get(slot)
 
     @invariant()
     def is_in_order(self) -> None:
         audit(self.registry)
-        assert self.registry.count >= len(self.live)
 
 
 RegistryMachine.TestCase.settings = settings(

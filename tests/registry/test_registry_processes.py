@@ -1,7 +1,7 @@
 """Several processes of several threads at once, and one after the other killed at random.
 
-What must hold all the time: a name has one owner; a session that lives is found by everybody, where
-it is; and after a storm of kills the registry is what the survivors own, no more and no less.
+What must hold all the time: a name has one owner; a session is found by everybody, where it is; and
+a storm of kills takes no session away and leaves none that nobody adopts.
 """
 
 from __future__ import annotations
@@ -13,20 +13,21 @@ import signal
 import sys
 import threading
 import time
+from itertools import count
 from typing import TYPE_CHECKING
 
 import pytest
 
 from prefork_chat.registry import layout
-from prefork_chat.registry.registry import NameInUse, Registry, RegistryFull
+from prefork_chat.registry.registry import Location, NameInUse, Registry, RegistryFull
 from tests.registry.audit import audit
 from tests.registry.lines import die_before_line
 from tests.registry.processes import fork, until, wait
+from tests.registry.sessions import end, join
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from prefork_chat.registry.registry import Location
     from tests.registry.conftest import MakeRegistry
 
 NAMES = [b"Name-%d" % number for number in range(60)]
@@ -49,9 +50,10 @@ def seed() -> int:
 class Ledger:
     """Who owns each of NAMES, one byte each in memory beside the registry's: 0 is nobody.
 
-    Byte n belongs to the session that has name n; a dead worker's bytes to the test. Behind them
-    one byte per worker, which it counts up while it works; the flag by which the test ends a storm;
-    and how often a process found a torn registry (modulo 256, written under the write semaphore).
+    Byte n belongs to the session that has name n: it is set after that has entered, and cleared
+    before it withdraws. Behind them one byte per worker, which it counts up while it works; the
+    flag by which the test ends a storm; and how often a process found a torn registry (modulo 256,
+    written under the write semaphore).
     """
 
     def __init__(self) -> None:
@@ -68,10 +70,12 @@ class Ledger:
         assert self.bytes[number] == p_id + 1
         self.bytes[number] = 0
 
-    def forget(self, p_id: int) -> None:
-        for number in range(len(NAMES)):
-            if self.bytes[number] == p_id + 1:
-                self.bytes[number] = 0
+    def hand_over(self, p_id: int, numbers: set[int]) -> None:
+        """The dead worker's names are its successor's: those that it noted, all of them."""
+        noted = {number for number in range(len(NAMES)) if self.bytes[number] == p_id + 1}
+        assert noted <= numbers, "a session went with its worker"
+        for number in numbers - noted:
+            self.claim(number, p_id)
 
     def owned(self) -> set[bytes]:
         return {name for number, name in enumerate(NAMES) if self.bytes[number]}
@@ -81,23 +85,23 @@ class Ledger:
 
 
 class Churn:
-    """One thread of a worker: it joins and leaves under random names, and looks for others.
+    """One thread of a worker: it joins and leaves under random names, moves, and looks for others.
 
-    A fatal one kills its process now and then, before a random line of a write.
+    A fatal one kills its process now and then, before a random line of what it does.
     """
 
     def __init__(
         self,
         registry: Registry,
         ledger: Ledger,
-        place: tuple[int, int, int],
-        seed: int,
+        place: tuple[int, int],
+        seed: str,
         is_fatal: bool,
     ) -> None:
         self.registry = registry
         self.ledger = ledger
         self.place = place
-        self.rng = random.Random(f"{seed} {place}")
+        self.rng = random.Random(seed)
         self.is_fatal = is_fatal
         self.own: dict[int, Location] = {}
 
@@ -108,7 +112,7 @@ class Churn:
                 return
             number = self.rng.randrange(len(NAMES))
             if self.is_fatal and self.rng.random() < 0.01:
-                line = self.rng.randrange(1, 80)
+                line = self.rng.randrange(1, 120)
                 die_before_line(line, lambda: self.step(number))  # noqa: B023
             else:
                 self.step(number)
@@ -116,47 +120,97 @@ class Churn:
             self.ledger.count_up(self.ledger.pulses + self.place[0])
 
     def step(self, number: int) -> None:
-        if number in self.own:
-            self.leave(number)
-        else:
+        if number not in self.own:
             self.join(number)
+        elif self.rng.random() < 0.3:
+            self.move(number)
+        else:
+            self.leave(number)
 
     def join(self, number: int) -> None:
         name = NAMES[number]
         try:
-            location = self.registry.insert(name.lower(), name, *self.place)
-        except (NameInUse, RegistryFull):
+            slot, generation = self.registry.claim(*self.place)
+        except RegistryFull:
+            return
+        assert self.registry.owner(slot) == (generation, *self.place)
+        try:
+            self.registry.enter(slot, generation, name.lower(), name)
+        except NameInUse:
+            assert self.registry.free(slot, generation)
             return
         self.ledger.claim(number, self.place[0])
-        self.own[number] = location
-        assert self.registry.check(name.lower()) == location
+        self.registry.progress[slot] = number
+        self.own[number] = Location(*self.place, slot, generation)
+        assert self.registry.check(name.lower()) == self.own[number]
+
+    def move(self, number: int) -> None:
+        """To any loop of the same worker; it stays this thread's to play with."""
+        _, _, slot, generation = self.own[number]
+        place = (self.place[0], self.rng.randrange(THREADS))
+        assert self.registry.move(slot, generation, *place)
+        self.own[number] = Location(*place, slot, generation)
+        assert self.registry.check(NAMES[number].lower()) == self.own[number]
 
     def leave(self, number: int) -> None:
         location = self.own.pop(number)
         assert self.registry.check(NAMES[number].lower()) == location
+        assert self.registry.progress[location.slot] == number
         self.ledger.give_up(number, self.place[0])
-        assert self.registry.delete(location.slot, location.generation)
+        if self.rng.random() < 0.5:
+            assert self.registry.withdraw(location.slot, location.generation)
+        assert self.registry.free(location.slot, location.generation)
 
     def look(self, number: int) -> None:
         pillar = self.rng.choice(PILLARS)
         found = self.registry.check(pillar)
         assert found is not None, f"{pillar!r} was missed"
         assert found.p_id == PILLAR_WORKER
+        t_id = self.rng.randrange(THREADS)
+        assert self.registry.move(found.slot, found.generation, PILLAR_WORKER, t_id)
         assert self.registry.check(b"nobody-%d" % number) is None
-        if self.rng.random() < 0.02:
+        chance = self.rng.random()
+        if chance < 0.02:
             assert set(PILLARS) <= set(self.registry.names())
+        elif chance < 0.04:
+            sessions = self.registry.sessions()
+            assert [held.name for held in sessions if held.p_id == PILLAR_WORKER] == PILLARS
+            assert {held.name for held in sessions} <= {b"", *PILLARS, *NAMES}
+
+
+def adopt(registry: Registry, ledger: Ledger, p_id: int) -> dict[int, Location]:
+    """What a successor does: it ends the nameless, and the others, by number of name, are its."""
+    own = {}
+    for held in registry.sessions():
+        if held.p_id != p_id:
+            continue
+        if held.name:
+            number = NAMES.index(held.name)
+            own[number] = Location(p_id, held.t_id, held.slot, held.generation)
+            assert held.progress in (0, number)
+            registry.progress[held.slot] = number
+        else:
+            assert registry.free(held.slot, held.generation)
+    ledger.hand_over(p_id, set(own))
+    return own
 
 
 def work(
-    registry: Registry, ledger: Ledger, p_id: int, *, seed: int, steps: int, is_fatal: bool = False
+    registry: Registry,
+    ledger: Ledger,
+    p_id: int,
+    *,
+    seed: str,
+    steps: int,
+    is_fatal: bool = False,
 ) -> None:
-    """A worker: sweep what the predecessor left, then churn in every thread."""
-    incarnation = registry.table.incarnations[p_id]
-    registry.sweep(p_id, incarnation)
+    """A worker: adopt what the predecessor left, then churn in every thread."""
+    own = adopt(registry, ledger, p_id)
     churns = [
-        Churn(registry, ledger, (p_id, t_id, incarnation), seed, is_fatal)
-        for t_id in range(THREADS)
+        Churn(registry, ledger, (p_id, t_id), f"{seed} {t_id}", is_fatal) for t_id in range(THREADS)
     ]
+    for number, location in own.items():
+        churns[location.t_id].own[number] = location
     in_threads([lambda churn=churn: churn.run(steps) for churn in churns])  # type: ignore[misc]
 
 
@@ -187,14 +241,15 @@ def peopled(make_registry: MakeRegistry) -> Registry:
     """A registry too small for all names, with pillars that never leave."""
     registry = make_registry(len(PILLARS) + 40, WORKERS + 1, THREADS)
     for pillar in PILLARS:
-        registry.insert(pillar, pillar, PILLAR_WORKER, 0, 1)
+        join(registry, pillar, PILLAR_WORKER)
     return registry
 
 
-def assert_survivors_own_it_all(registry: Registry, ledger: Ledger) -> None:
-    """With all workers at an end, but not said to be dead: their names, the pillars, no others."""
+def assert_owners_have_it_all(registry: Registry, ledger: Ledger) -> None:
+    """With all workers at an end: their names, the pillars, and no other session."""
     assert registry.check(b"nobody") is None
     assert set(registry.names()) == set(PILLARS) | ledger.owned()
+    assert registry.claimed == registry.count
     audit(registry)
 
 
@@ -203,22 +258,22 @@ def test_processes_and_threads_never_share_a_name_nor_miss_a_session(
 ) -> None:
     ledger = Ledger()
     pids = [
-        fork(lambda p_id=p_id: work(peopled, ledger, p_id, seed=seed, steps=3000))  # type: ignore[misc]
+        fork(lambda p_id=p_id: work(peopled, ledger, p_id, seed=f"{seed} {p_id}", steps=3000))  # type: ignore[misc]
         for p_id in range(WORKERS)
     ]
     assert [wait(pid) for pid in pids] == [0] * WORKERS
-    assert_survivors_own_it_all(peopled, ledger)
+    assert_owners_have_it_all(peopled, ledger)
 
 
 def test_threads_of_one_process_never_share_a_name_nor_miss_a_session(
     peopled: Registry, seed: int
 ) -> None:
     ledger = Ledger()
-    work(peopled, ledger, 0, seed=seed, steps=5000)
-    assert_survivors_own_it_all(peopled, ledger)
+    work(peopled, ledger, 0, seed=f"{seed}", steps=5000)
+    assert_owners_have_it_all(peopled, ledger)
 
 
-def test_registry_is_what_survivors_own_after_random_kills(
+def test_no_session_is_lost_or_left_over_by_random_kills(
     peopled: Registry, seed: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     rng = random.Random(seed)
@@ -231,21 +286,27 @@ def test_registry_is_what_survivors_own_after_random_kills(
         repair(registry)
 
     monkeypatch.setattr(Registry, "_repair_if_torn", counted_repair)
-    for _ in range(STORMS):
-        storm(peopled, ledger, rng, seed)
-        assert_survivors_own_it_all(peopled, ledger)
+    for number in range(STORMS):
+        storm(peopled, ledger, rng, f"{seed} {number}")
         for p_id in range(WORKERS):
-            bury(peopled, ledger, p_id)
-        assert sorted(peopled.names()) == sorted(PILLARS)
+            adopt(peopled, ledger, p_id)
+        assert_owners_have_it_all(peopled, ledger)
+    for name in ledger.owned():
+        end(peopled, name.lower())
+    assert sorted(peopled.names()) == sorted(PILLARS)
+    assert peopled.claimed == len(PILLARS)
+    audit(peopled)
     print("repairs:", ledger.bytes[ledger.repairs])
     assert ledger.bytes[ledger.repairs], "no kill hit a writer: this test has tested nothing"
 
 
-def storm(registry: Registry, ledger: Ledger, rng: random.Random, seed: int) -> None:
+def storm(registry: Registry, ledger: Ledger, rng: random.Random, seed: str) -> None:
     """Replace every worker that is killed or kills itself; then let the last ones end."""
+    births = count()
 
     def start(p_id: int) -> int:
-        return fork(lambda: work(registry, ledger, p_id, seed=seed, steps=FOR_EVER, is_fatal=True))
+        lot = f"{seed} {next(births)}"
+        return fork(lambda: work(registry, ledger, p_id, seed=lot, steps=FOR_EVER, is_fatal=True))
 
     ledger.bytes[ledger.flag] = 0
     pids = {start(p_id): p_id for p_id in range(WORKERS)}
@@ -257,22 +318,11 @@ def storm(registry: Registry, ledger: Ledger, rng: random.Random, seed: int) -> 
             pid, status = os.wait()
             assert os.waitstatus_to_exitcode(status) == -signal.SIGKILL
             p_id = pids.pop(pid)
-            bury(registry, ledger, p_id)
             pids[start(p_id)] = p_id
     finally:
         ledger.bytes[ledger.flag] = 1
-        ends = {p_id: wait(pid) for pid, p_id in pids.items()}
-    assert set(ends.values()) <= {0, -signal.SIGKILL}
-    for p_id, end in ends.items():
-        if end:
-            bury(registry, ledger, p_id)
-
-
-def bury(registry: Registry, ledger: Ledger, p_id: int) -> None:
-    """What the supervisor does when a worker is dead, and before it starts the next."""
-    ledger.forget(p_id)
-    registry.table.end(p_id)
-    registry.table.begin(p_id, 1 - registry.table.incarnations[p_id], 1)
+        ends = [wait(pid) for pid in pids]
+    assert set(ends) <= {0, -signal.SIGKILL}
 
 
 def let_work(ledger: Ledger, rng: random.Random) -> None:

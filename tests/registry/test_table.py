@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from prefork_chat.registry import table
-from prefork_chat.registry.table import WorkerState, WorkerTable
+from prefork_chat.registry.table import Order, WorkerState, WorkerTable
 from tests.registry.processes import fork, wait
 
 if TYPE_CHECKING:
@@ -72,6 +72,32 @@ def test_incarnations_only_grow(workers: WorkerTable, again: int) -> None:
     with pytest.raises(ValueError, match="incarnation"):
         workers.begin(0, again, 2)
     workers.begin(0, 4, 2)
+
+
+def test_successor_does_not_inherit_an_order(workers: WorkerTable) -> None:
+    """A row of zeros says hand over, which is what a worker does when nobody gave an order."""
+    assert workers.row(1)[table.ORDER] == Order.HAND_OVER
+    workers.begin(1, 1, 1)
+    for order in Order:
+        workers.row(1)[table.ORDER] = order
+        assert Order(workers.row(1)[table.ORDER]) is order
+    workers.end(1)
+    workers.begin(1, 2, 2)
+    assert workers.row(1)[table.ORDER] == Order.HAND_OVER
+
+
+def test_fields_of_a_row_do_not_overlap() -> None:
+    fields = (
+        table.PID,
+        table.INCARNATION,
+        table.STATE,
+        table.STARTED_NS,
+        table.ACCEPTED,
+        table.ROUTER_HEARTBEAT,
+        table.ORDER,
+    )
+    assert sorted(fields) == list(range(len(fields)))
+    assert max(fields) < table.loop_offset(0)
 
 
 def test_stalest_heartbeat_is_that_of_the_one_that_hangs(workers: WorkerTable) -> None:

@@ -15,6 +15,7 @@ from tests.supervisor.daemon import Daemon
 
 StartDaemon = Callable[..., Daemon]
 ATTEMPTS = 16
+ROOT = Path(__file__).parents[2]
 
 
 def objects_of(directory: Path) -> list[str]:
@@ -82,8 +83,11 @@ def start_daemon(runtime_dir: Path) -> Iterator[StartDaemon]:
         settings.setdefault("log", {"format": "json"})
         server = {"runtime_dir": str(directory), "listen": ["127.0.0.1:0"], "max_clients": 100}
         settings["server"] = {**server, **settings.get("server", {})}
-        daemons.append(Daemon(worker, settings, prefix=prefix, environ=environ, pass_fds=pass_fds))
-        return daemons[-1]
+        path = directory.with_name(f"config-{len(daemons)}.json")
+        path.parent.mkdir(parents=True, exist_ok=True)
+        daemon = Daemon(worker, settings, path, prefix=prefix, environ=environ, pass_fds=pass_fds)
+        daemons.append(daemon)
+        return daemon
 
     yield start
     survivors = [pid for daemon in daemons for pid in daemon.destroy()]

@@ -10,6 +10,7 @@ import fcntl
 import json
 import os
 import signal
+import socket
 import subprocess
 import sys
 import threading
@@ -35,12 +36,17 @@ class Daemon:
         self,
         worker: str,
         settings: Settings,
+        path: Path,
         *,
         prefix: tuple[str, ...] = (),
         environ: Mapping[str, str] | None = None,
         pass_fds: tuple[int, ...] = (),
     ) -> None:
-        command = [sys.executable, "-m", "tests.supervisor.program", worker, json.dumps(settings)]
+        """Write the configuration to `path` and start."""
+        self._settings: Final = settings
+        self._path: Final = path
+        self.configure()
+        command = [sys.executable, "-m", "tests.supervisor.program", worker, str(path)]
         self._process = subprocess.Popen(
             [*prefix, *command],
             cwd=_ROOT,
@@ -59,6 +65,11 @@ class Daemon:
         self._is_open = True
         self._reader: Final = threading.Thread(target=self._read, daemon=True)
         self._reader.start()
+
+    def configure(self, **tables: Mapping[str, object]) -> None:
+        """Change these options in the daemon's configuration file."""
+        changed = {name: {**self._settings.get(name, {}), **tables[name]} for name in tables}
+        self._path.write_text(json.dumps({**self._settings, **changed}))
 
     def events(self, event: str, **fields: object) -> list[Line]:
         """Return the lines of `event` so far that have all of `fields`."""
@@ -105,6 +116,11 @@ class Daemon:
         """Stop it in order."""
         self.send(signal.SIGTERM)
         return self.wait()
+
+    def connect(self) -> socket.socket:
+        """Connect to the daemon's first address."""
+        host, _, port = self.wait_for("listener.opened")[0]["address"].rpartition(":")
+        return socket.create_connection((host, int(port)), timeout=PATIENCE_SECONDS)
 
     def kill(self) -> None:
         """SIGKILL the supervisor alone."""

@@ -104,7 +104,8 @@ def main(directory: Path, first: int, step: int) -> int:
             code = run_killed_at(fatal, config)
             found = objects_of(runtime_dir)
             allowed = {"semaphore accept 1", "semaphore write 0", "memory registry 1"}
-            unexpected = set(found) - {*theirs, *allowed, "objects", "supervisor.pid"}
+            expected = {"admin", "objects", "spill", "supervisor.pid"}
+            unexpected = set(found) - {*theirs, *allowed, *expected}
             if unexpected or not set(theirs) <= set(found):
                 print(f"killed at statement {fatal}: {found}")
                 return 1

@@ -1,6 +1,7 @@
-"""A real supervisor in a process of its own: `python -m tests.supervisor.program WORKER CONFIG`.
+"""A real supervisor in a process of its own: `python -m tests.supervisor.program WORKER FILE`.
 
-WORKER is a function of `workers`, CONFIG the configuration as JSON. Exits like the command does.
+WORKER is a function of `workers`, or `echo`, FILE the configuration as JSON, read again by a
+reload. Exits like the command does.
 """
 
 from __future__ import annotations
@@ -9,18 +10,29 @@ import errno
 import os
 import signal
 import sys
+from functools import partial
+from pathlib import Path
 
 import msgspec
 
 from prefork_chat import log
 from prefork_chat.config import Config
-from prefork_chat.errors import PreforkChatError
+from prefork_chat.errors import ConfigError, PreforkChatError
 from prefork_chat.supervisor.supervisor import Supervisor
 from tests.supervisor import workers
+from tests.supervisor.echo import echo
 
 
-def main(worker: str, text: str) -> int:
-    config = msgspec.json.decode(text, type=Config)
+def load(path: str) -> Config:
+    """Read the configuration; raises ConfigError."""
+    try:
+        return msgspec.json.decode(Path(path).read_bytes(), type=Config)
+    except msgspec.MsgspecError as error:
+        raise ConfigError(f"{path}: {error}") from error
+
+
+def main(worker: str, path: str) -> int:
+    config = load(path)
     log.configure(config.log)
     if worker == "terminated_at_birth":
         worker = "obey"
@@ -29,7 +41,8 @@ def main(worker: str, text: str) -> int:
         worker = "obey"
         refuse_the_first_forks(3)
     try:
-        return Supervisor(config, getattr(workers, worker)).run()
+        run_worker = echo if worker == "echo" else getattr(workers, worker)
+        return Supervisor(config, run_worker, partial(load, path)).run()
     except PreforkChatError as error:
         print(f"prefork-chat: {error}", file=sys.stderr)
         return error.exit_code

@@ -6,6 +6,7 @@ import signal
 import pytest
 
 from prefork_chat.config import RespawnConfig
+from prefork_chat.registry.table import Order
 from prefork_chat.supervisor.children import (
     NANOSECONDS,
     Children,
@@ -31,7 +32,7 @@ class Life:
     """A table of two workers, and the clock that its tests turn."""
 
     def __init__(self, chance: float = 0.0, policy: RespawnConfig = POLICY) -> None:
-        self.children = Children(2, policy, lambda: chance)
+        self.children = Children(2, 4, policy, lambda: chance)
         self.now = seconds(1000)
         self.last_pid = 100
 
@@ -219,3 +220,81 @@ def test_an_end_is_described_in_words() -> None:
     assert describe_status(int(signal.SIGSEGV) | 0x80) == "SIGSEGV"
     assert describe_status(40) == "signal 40"
     assert os.waitstatus_to_exitcode(40) == -40
+
+
+def test_places_beyond_the_wanted_workers_are_nobodys() -> None:
+    life = Life()
+    assert life.children.places == 4
+    assert [child.p_id for child in life.children] == [0, 1]
+    assert life.children[3].phase is Phase.ABSENT
+
+
+def test_a_worker_more_is_due_at_once() -> None:
+    life = Life()
+    life.fork(0)
+    life.fork(1)
+    life.children.resize(3, life.now)
+    assert life.due() == [2]
+
+
+def test_a_surplus_worker_is_told_once_it_is_ready_and_told_again_if_the_order_changes() -> None:
+    life = Life()
+    life.fork(1)
+    life.children.resize(1, life.now)
+    assert life.children.to_be_told(Order.LEAVE) == []
+    life.children.became_ready(1)
+    (child,) = life.children.to_be_told(Order.LEAVE)
+    child.told = Order.LEAVE
+    assert life.children.to_be_told(Order.LEAVE) == []
+    assert life.children.to_be_told(Order.DRAIN) == [child]
+
+
+def test_a_surplus_worker_that_exits_0_and_has_no_session_has_left() -> None:
+    life = Life()
+    pid = life.fork(1)
+    life.children.became_ready(1)
+    life.children.resize(1, life.now)
+    ended = life.children.ended(pid, EXIT_0, life.now, is_vacant=True)
+    assert ended is not None
+    assert ended.ending is Ending.LEFT
+    assert life.children[1].phase is Phase.ABSENT
+    assert life.due() == [0]
+    life.children.resize(2, life.now)
+    assert life.due() == [0, 1]
+    assert life.children.next_generation(1) == 2
+
+
+@pytest.mark.parametrize(("status", "is_vacant"), [(EXIT_0, False), (KILLED, True), (EXIT_3, True)])
+def test_a_surplus_worker_that_ends_otherwise_has_a_successor(status: int, is_vacant: bool) -> None:
+    """It left sessions, or what it had begun for others."""
+    life = Life()
+    pid = life.fork(1)
+    life.children.became_ready(1)
+    life.children.resize(1, life.now)
+    life.now += seconds(60)
+    assert life.children.ended(pid, status, life.now, is_vacant=is_vacant) is not None
+    assert life.due() == [0, 1]
+    life.fork(1)
+    life.children.became_ready(1)
+    assert [child.p_id for child in life.children.to_be_told(Order.LEAVE)] == [1]
+
+
+def test_a_worker_that_is_wanted_again_before_it_has_left_is_replaced() -> None:
+    life = Life()
+    pid = life.fork(1)
+    life.children.became_ready(1)
+    life.children.resize(1, life.now)
+    life.children.resize(2, life.now)
+    ended = life.children.ended(pid, EXIT_0, life.now, is_vacant=True)
+    assert ended is not None
+    assert ended.ending is Ending.RETIRED
+    assert life.due() == [0, 1]
+
+
+def test_only_wanted_workers_count_as_ready() -> None:
+    life = Life()
+    for p_id in (0, 1):
+        life.fork(p_id)
+        life.children.became_ready(p_id)
+    life.children.resize(1, life.now)
+    assert life.children.ready_count() == 1

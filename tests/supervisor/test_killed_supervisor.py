@@ -12,14 +12,22 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from tests.supervisor.conftest import objects_of
+from tests.supervisor.conftest import ROOT, objects_of
 from tests.supervisor.daemon import PATIENCE_SECONDS
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
     from tests.supervisor.conftest import StartDaemon
 
-ROOT = Path(__file__).parents[2]
-WHILE_ALIVE = ["semaphore accept 0", "semaphore write 0", "objects", "supervisor.pid"]
+WHILE_ALIVE = [
+    "semaphore accept 0",
+    "semaphore write 0",
+    "admin",
+    "objects",
+    "spill",
+    "supervisor.pid",
+]
 
 
 def free_port() -> int:

@@ -9,6 +9,8 @@ from typing import TYPE_CHECKING
 
 import pytest
 
+from prefork_chat.supervisor.signals import IGNORED_BY_WORKERS
+
 if TYPE_CHECKING:
     from tests.supervisor.conftest import StartDaemon
 
@@ -75,8 +77,8 @@ def test_every_kind_of_signal_in_a_burst_of_a_hundred_is_heard(start_daemon: Sta
         daemon.send(kinds[turn % len(kinds)])
     daemon.send(signal.SIGTERM)
     assert daemon.wait() == 0
-    heard = {line["signal"] for line in daemon.events("signal.received", meaning="not handled")}
-    assert heard == {kind.name for kind in kinds} - {"SIGCHLD"}
+    heard = {line["signal"] for line in daemon.events("signal.received")}
+    assert heard == {kind.name for kind in kinds} - {"SIGCHLD"} | {"SIGTERM"}
     assert daemon.events("supervisor.stopping", reason="SIGTERM")
 
 
@@ -191,6 +193,28 @@ def test_retired_worker_is_replaced_at_once_and_never_throttled(start_daemon: St
     assert daemon.stop() == 0
 
 
+def test_journals_are_a_loops_own_and_outlive_its_worker(start_daemon: StartDaemon) -> None:
+    daemon = start_daemon("write_journal", server={"workers": 2, "threads": 3})
+    for p_id in range(2):
+        for generation in (2, 3):
+            (line,) = daemon.wait_for("journal.read", p_id=p_id, generation=generation)
+            left = [f"{p_id}.{t_id}.{generation - 1}" for t_id in range(3)]
+            assert [text.strip() for text in line["text"]] == left
+    assert daemon.stop() == 0
+
+
+def test_too_few_descriptors_for_all_clients_are_told_at_the_start(
+    start_daemon: StartDaemon,
+) -> None:
+    limited = ("sh", "-c", 'ulimit -n 500 && exec "$0" "$@"')
+    daemon = start_daemon(prefix=limited, server={"max_clients": 1000})
+    (told,) = daemon.wait_for("keeper.limited")
+    assert (told["max_clients"], told["descriptors"]) == (1000, 500)
+    assert 200 < told["clients"] < 450
+    daemon.wait_for("supervisor.ready")
+    assert daemon.stop() == 0
+
+
 def test_idle_daemon_stops_at_once(start_daemon: StartDaemon) -> None:
     """uwsgi #2653: threads without traffic never woke up to stop."""
     daemon = start_daemon(server={"stop_seconds": 20})
@@ -235,12 +259,11 @@ def test_signals_meant_for_the_supervisor_do_not_harm_workers(start_daemon: Star
     daemon = start_daemon()
     daemon.wait_for("supervisor.ready")
     pids = daemon.worker_pids()
-    for kind in (signal.SIGHUP, signal.SIGUSR1, signal.SIGUSR2, signal.SIGTTIN, signal.SIGTTOU):
-        os.killpg(daemon.pid, kind)
     for pid in pids:
-        os.kill(pid, signal.SIGQUIT)
-        os.kill(pid, signal.SIGINT)
-    daemon.wait_for("signal.received", signal="SIGTTOU")
+        for kind in IGNORED_BY_WORKERS:
+            os.kill(pid, kind)
+    daemon.send(signal.SIGUSR1)
+    daemon.wait_for("log.reopened")
     assert sorted(daemon.worker_pids()) == sorted(pids)
     assert daemon.stop() == 0
     assert {line["how"] for line in daemon.events("worker.exited")} == {"exit 0"}

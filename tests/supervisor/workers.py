@@ -190,3 +190,21 @@ def linger(inheritance: Inheritance) -> int:
     if code:
         time.sleep(0.5)
     return code
+
+
+def write_journal(inheritance: Inheritance) -> int:
+    """Size the journal and write the generation into it; say what is there and leave."""
+    log = get_logger(p_id=inheritance.p_id, generation=inheritance.generation)
+    log.info("journal.read", text=[os.pread(fd, 100, 0).decode() for fd in inheritance.journals])
+    for t_id, fd in enumerate(inheritance.journals):
+        os.ftruncate(fd, 100)
+        os.pwrite(fd, f"{inheritance.p_id}.{t_id}.{inheritance.generation}".encode().ljust(100), 0)
+    become_ready(inheritance)
+    return 0
+
+
+def fill_registry(inheritance: Inheritance) -> int:
+    """Claim every slot, for nobody."""
+    for _ in range(inheritance.registry.capacity):
+        inheritance.registry.claim(inheritance.p_id, 0)
+    return serve(inheritance)

@@ -211,6 +211,35 @@ def test_pinned_workers_start_under_the_units_system_call_filter(service: Servic
         CONFIG.write_text(right)
 
 
+def test_reload_replaces_the_workers_and_keeps_the_clients(
+    service: Service, connect: Connect
+) -> None:
+    ann, bob = connect("ann"), connect("bob")
+    supervisor, workers = service.main_pid(), service.worker_pids()
+    run("systemctl", "reload", "prefork-chat.service")
+    assert service.main_pid() == supervisor
+    assert not set(service.worker_pids()) & set(workers), "it returns when all are new"
+    ann.say("CHAT bob still here")
+    bob.hear("CHAT ann still here")
+
+
+def test_reload_of_a_wrong_configuration_fails_and_changes_nothing(
+    service: Service, connect: Connect
+) -> None:
+    ann = connect("ann")
+    workers = service.worker_pids()
+    right = CONFIG.read_text()
+    CONFIG.write_text("[server]\nworkers = 0\n")
+    try:
+        result = subprocess.run(["systemctl", "reload", "prefork-chat.service"], check=False)
+    finally:
+        CONFIG.write_text(right)
+    assert result.returncode != 0
+    assert service.worker_pids() == workers
+    ann.say("LEAV")
+    ann.hear("OK LEAV")
+
+
 def test_it_runs_without_any_privilege(service: Service) -> None:
     run("systemctl", "start", "prefork-chat.service")
     for pid in [service.main_pid(), *service.worker_pids()]:

@@ -1,0 +1,116 @@
+"""All that `prefork-chat ctl` may ask a running daemon, and all that it may be answered.
+
+Spoken over the admin socket, a Unix stream socket in the runtime directory: the command sends one
+request, the supervisor any number of `Worker` or `Client`, and one `Done` or `Failed` at the end.
+Each is one line of JSON, told by its `kind`. An operation that takes its time is answered when it
+is over; one that ends the daemon is answered by the end of the connection.
+
+The socket is reached through the directory's descriptor, for a socket's own path may have 107 bytes
+only (unix(7)).
+"""
+
+from __future__ import annotations
+
+from typing import Final, TypeAlias
+
+import msgspec
+from msgspec import Struct
+
+SOCKET_NAME: Final = "admin"
+REQUEST_BYTES: Final = 1024
+"""The longest request with its line end; more than any needs."""
+
+
+class Workers(Struct, frozen=True, tag="workers", tag_field="kind"):
+    """List all workers."""
+
+
+class Clients(Struct, frozen=True, tag="clients", tag_field="kind"):
+    """List all clients."""
+
+
+class Recycle(Struct, frozen=True, tag="recycle", tag_field="kind"):
+    """Replace one worker."""
+
+    p_id: int
+
+
+class Reload(Struct, frozen=True, tag="reload", tag_field="kind"):
+    """Load the configuration and replace all workers."""
+
+
+class Drain(Struct, frozen=True, tag="drain", tag_field="kind"):
+    """Accept nobody more, and stop when all have left."""
+
+
+class Stop(Struct, frozen=True, tag="stop", tag_field="kind"):
+    """Stop in order; a second one: at once."""
+
+
+Request: TypeAlias = Workers | Clients | Recycle | Reload | Drain | Stop
+
+
+class Worker(Struct, frozen=True, tag="worker", tag_field="kind"):
+    """One worker. Counts are since its start, `up_seconds` is 0 if it has no process."""
+
+    p_id: int
+    generation: int
+    pid: int
+    state: str
+    clients: int
+    accepted: int
+    lines: int
+    delivered: int
+    refused: int
+    crashes: int
+    up_seconds: float
+
+
+class Client(Struct, frozen=True, tag="client", tag_field="kind"):
+    """One connection; `name` is empty before JOIN, `address` if its socket is not kept."""
+
+    slot: int
+    generation: int
+    p_id: int
+    t_id: int
+    name: str
+    address: str
+
+
+class Done(Struct, frozen=True, tag="done", tag_field="kind"):
+    """It is done; `text` says what."""
+
+    text: str
+
+
+class Failed(Struct, frozen=True, tag="failed", tag_field="kind"):
+    """It is not done, and `text` says why."""
+
+    text: str
+
+
+Answer: TypeAlias = Worker | Client | Done | Failed
+
+_encoder: Final = msgspec.json.Encoder()
+_request_decoder: Final[msgspec.json.Decoder[Request]] = msgspec.json.Decoder(Request)
+_answer_decoder: Final[msgspec.json.Decoder[Answer]] = msgspec.json.Decoder(Answer)
+
+
+def socket_path(directory_fd: int) -> str:
+    """Return a path, good in this process only, of the admin socket in an open directory."""
+    return f"/proc/self/fd/{directory_fd}/{SOCKET_NAME}"
+
+
+def encode(message: Request | Answer) -> bytes:
+    """Return the message as a line."""
+    return _encoder.encode(message) + b"\n"
+
+
+def decode_request(line: bytes) -> Request:
+    """Read a line that a command sent; raises ValueError."""
+    return _request_decoder.decode(line)
+
+
+def decode_answer(line: bytes) -> Answer:
+    """Read a line that the supervisor sent; raises ValueError."""
+    return _answer_decoder.decode(line)

@@ -1,0 +1,215 @@
+"""Who may ask the running daemon something, how that is read, and how answers leave.
+
+The supervisor's only thread calls `serve` in each turn of its loop; `fileno()` is readable when
+somebody has come, has asked, or takes more of his answer. Nothing here waits for anybody. What is
+asked for goes to `operations`, as a signal does; what an answer consists of is made line by line,
+as fast as it is taken, so that a long one neither fills memory nor stops the loop.
+
+Only root and the daemon's own user are heard: the socket's mode (0600) says so, and what the kernel
+tells of the peer (SO_PEERCRED). A peer has one request. Of many peers the oldest must go.
+"""
+
+from __future__ import annotations
+
+import os
+import select
+import socket
+import struct
+import time
+from typing import TYPE_CHECKING, Final, assert_never
+
+from prefork_chat import control
+from prefork_chat.control import Clients, Done, Drain, Failed, Recycle, Reload, Stop, Workers
+from prefork_chat.errors import ConfigError
+from prefork_chat.log import ADMIN_REFUSED, get_logger
+from prefork_chat.supervisor import reports
+from prefork_chat.supervisor.children import NANOSECONDS
+from prefork_chat.supervisor.operations import Refused
+from prefork_chat.supervisor.replacing import Round
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from prefork_chat.control import Answer, Request
+    from prefork_chat.supervisor.estate import Estate
+    from prefork_chat.supervisor.operations import Operations
+    from prefork_chat.supervisor.workforce import Workforce
+
+_MOST_PEERS: Final = 16
+# Made of an answer at one time; about 500 clients, which takes 2 ms.
+_CHUNK_BYTES: Final = 65_536
+_CREDENTIALS: Final = struct.Struct("iII")  # unix(7): pid, uid, gid
+
+
+class Peer:
+    """Somebody who asks. `waits_for` is the round whose end is his answer."""
+
+    def __init__(self, connection: socket.socket) -> None:
+        self.connection: Final = connection
+        self.question = b""
+        self.has_asked = False
+        self.waits_for: Round | None = None
+        self.answers: Iterator[Answer] = iter(())
+        self.out = b""
+
+
+class Admin:
+    """All peers. Owner: the supervisor's thread."""
+
+    def __init__(self, estate: Estate, workforce: Workforce, operations: Operations) -> None:
+        """Listen at the estate's admin socket."""
+        self._estate: Final = estate
+        self._workforce: Final = workforce
+        self._operations: Final = operations
+        self._listener: Final = estate.admin.socket
+        self._peers: dict[int, Peer] = {}  # by descriptor, the oldest first
+        self._epoll: Final = select.epoll()
+        self._epoll.register(self._listener, select.EPOLLIN)
+        self._log: Final = get_logger()
+
+    def fileno(self) -> int:
+        """Return the descriptor to poll for reading."""
+        return self._epoll.fileno()
+
+    def serve(self) -> None:
+        """Do what can be done now for everybody."""
+        for fd, _ in self._epoll.poll(0):
+            if fd == self._listener.fileno():
+                self._welcome()
+            elif fd in self._peers:
+                self._carry_on(self._peers[fd])
+        for peer in list(self._peers.values()):
+            if peer.waits_for is not None and peer.waits_for.is_over:
+                self._answer(peer, iter([_outcome(peer.waits_for)]))
+
+    def close_in_child(self) -> None:
+        """Close what a worker has no use for."""
+        for peer in self._peers.values():
+            peer.connection.close()
+        self._listener.close()
+        self._epoll.close()
+
+    def close(self) -> None:
+        """Hang up on everybody who still waits."""
+        for peer in list(self._peers.values()):
+            self._part(peer)
+        self._epoll.close()
+
+    def _welcome(self) -> None:
+        try:
+            connection, _ = self._listener.accept()
+        except OSError:
+            return  # gone again, or no descriptor left: it will be asked once more
+        connection.setblocking(False)
+        pid, uid, _ = _CREDENTIALS.unpack(
+            connection.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, _CREDENTIALS.size)
+        )
+        if uid not in (0, os.geteuid()):
+            self._log.warning(ADMIN_REFUSED, peer_pid=pid, peer_uid=uid)
+            connection.close()
+            return
+        if len(self._peers) == _MOST_PEERS:
+            self._part(next(iter(self._peers.values())))
+        self._peers[connection.fileno()] = Peer(connection)
+        self._epoll.register(connection, select.EPOLLIN)
+
+    def _carry_on(self, peer: Peer) -> None:
+        if not peer.has_asked:
+            self._hear(peer)
+        elif peer.out:
+            self._write(peer)
+        else:
+            self._part(peer)  # he has hung up, or says more than he may
+
+    def _hear(self, peer: Peer) -> None:
+        try:
+            data = peer.connection.recv(control.REQUEST_BYTES)
+        except OSError:
+            data = b""
+        peer.question += data
+        line, end, _ = peer.question.partition(b"\n")
+        if end:
+            peer.has_asked = True
+            self._obey(peer, line)
+        elif not data or len(peer.question) >= control.REQUEST_BYTES:
+            self._part(peer)
+
+    def _obey(self, peer: Peer, line: bytes) -> None:
+        try:
+            request = control.decode_request(line)
+        except ValueError as error:
+            self._answer(peer, iter([Failed(f"not understood: {error}")]))
+            return
+        try:
+            begun = self._begin(request)
+        except (Refused, ConfigError) as refused:
+            self._answer(peer, iter([Failed(str(refused))]))
+            return
+        if isinstance(begun, Round):
+            peer.waits_for = begun
+        elif begun is not None:
+            self._answer(peer, begun)
+
+    def _begin(self, request: Request) -> Round | Iterator[Answer] | None:
+        """Begin what is asked for; None if the end of the connection is to be the answer."""
+        match request:
+            case Workers():
+                return reports.workers(self._estate, self._workforce)
+            case Clients():
+                return reports.clients(self._estate)
+            case Recycle(p_id):
+                return self._operations.recycle(p_id)
+            case Reload():
+                return self._operations.reload()
+            case Drain():
+                self._operations.drain()
+                return iter([Done(self._operations.describe())])
+            case Stop():
+                self._operations.stop("ctl stop")
+                return None
+            case _:
+                assert_never(request)
+
+    def _answer(self, peer: Peer, answers: Iterator[Answer]) -> None:
+        peer.waits_for = None
+        peer.answers = answers
+        self._write(peer)
+
+    def _write(self, peer: Peer) -> None:
+        """Send as much as is taken; hang up after the last line."""
+        try:
+            while self._refill(peer):
+                peer.out = peer.out[peer.connection.send(peer.out) :]
+        except BlockingIOError:
+            self._epoll.modify(peer.connection, select.EPOLLOUT)
+            return
+        except OSError:
+            pass  # he has hung up
+        self._part(peer)
+
+    def _refill(self, peer: Peer) -> bool:
+        """Make more of the answer when the last part has been taken; False at its end."""
+        if not peer.out:
+            lines: list[bytes] = []
+            size = 0
+            for answer in peer.answers:
+                lines.append(control.encode(answer))
+                size += len(lines[-1])
+                if size >= _CHUNK_BYTES:
+                    break
+            peer.out = b"".join(lines)
+        return bool(peer.out)
+
+    def _part(self, peer: Peer) -> None:
+        del self._peers[peer.connection.fileno()]
+        peer.connection.close()
+
+
+def _outcome(round_: Round) -> Answer:
+    """Return what the end of a round means for who has asked for it."""
+    if round_.failure:
+        return Failed(f"{round_.reason}: {round_.failure}")
+    seconds = (time.monotonic_ns() - round_.begun_ns) / NANOSECONDS
+    many = len(round_.targets)
+    text = f"{round_.reason}: {many} worker{'s' if many > 1 else ''} replaced in {seconds:.1f} s"
+    return Done(f"{text}; {round_.remark}" if round_.remark else text)

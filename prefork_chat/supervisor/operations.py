@@ -1,0 +1,330 @@
+"""What an operator may ask of a running daemon, and how far it has got with it.
+
+By signal or over the admin socket, it is the same operation. The supervisor's only thread calls
+`hear` for each signal and `advance` once in each turn of its loop; nothing here waits. An operation
+that makes no sense now is refused, with a sentence, and changes nothing.
+
+    SIGHUP   reload       load the configuration; replace all workers if it is right
+    SIGTTIN  grow         one worker more
+    SIGTTOU  shrink       one worker fewer: the last one moves its clients to others and leaves
+    SIGQUIT  drain        accept nobody more; stop when all have left, or after `drain_seconds`
+    SIGTERM  stop         tell everybody, hang up, end; a second one: at once (and SIGINT)
+    SIGUSR1  reopen_log   go on in a new file, if the log has one and it has been moved
+
+A new configuration is taken over by the workers that are forked from then on. It has proved right
+when all workers have it. If its first workers crash, the last one that has proved right comes back.
+"""
+
+from __future__ import annotations
+
+import signal
+import time
+from typing import TYPE_CHECKING, Final
+
+from prefork_chat import log
+from prefork_chat.errors import ConfigError, StartError
+from prefork_chat.log import (
+    CONFIG_KEPT,
+    CONFIG_LOADED,
+    CONFIG_REJECTED,
+    CONFIG_RESTORED,
+    LOG_REOPENED,
+    OPERATION_REFUSED,
+    REPLACEMENT_BEGUN,
+    REPLACEMENT_FAILED,
+    REPLACEMENT_FINISHED,
+    SIGNAL_RECEIVED,
+    SUPERVISOR_DEGRADED,
+    SUPERVISOR_DRAINING,
+    SUPERVISOR_RESIZED,
+    SUPERVISOR_STOPPING,
+    WORKER_STUCK,
+    get_logger,
+)
+from prefork_chat.registry.ipc import SemaphoreGone
+from prefork_chat.registry.table import Order
+from prefork_chat.supervisor.children import NANOSECONDS, Phase
+from prefork_chat.supervisor.reloading import adopt
+from prefork_chat.supervisor.replacing import Replacing
+from prefork_chat.supervisor.stopping import Stop
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from prefork_chat.config import Config
+    from prefork_chat.supervisor.estate import Estate
+    from prefork_chat.supervisor.notify import Notifier
+    from prefork_chat.supervisor.replacing import Round
+    from prefork_chat.supervisor.workforce import Workforce
+
+
+_MEANINGS: Final = {
+    signal.SIGHUP: "reload",
+    signal.SIGTTIN: "grow",
+    signal.SIGTTOU: "shrink",
+    signal.SIGQUIT: "drain",
+    signal.SIGTERM: "stop",
+    signal.SIGINT: "stop",
+    signal.SIGUSR1: "reopen log",
+}
+
+
+class Refused(Exception):  # noqa: N818 - an outcome, not an error
+    """The operation cannot be begun; the message is a sentence for the operator."""
+
+
+class Operations:
+    """What is under way, and the configuration. Owner: the supervisor's thread.
+
+    `exit_code` is the daemon's once `is_over`; `is_ending` is true from a drain or stop on.
+    """
+
+    def __init__(
+        self,
+        config: Config,
+        load: Callable[[], Config],
+        estate: Estate,
+        workforce: Workforce,
+        notifier: Notifier,
+    ) -> None:
+        """Begin with nothing under way; `load` reads the configuration anew."""
+        self.exit_code = 0
+        self._config = config
+        self._proven = config
+        self._load: Final = load
+        self._estate: Final = estate
+        self._workforce: Final = workforce
+        self._children: Final = workforce.children
+        self._notifier: Final = notifier
+        self._replacing: Final = Replacing()
+        self._stop: Stop | None = None
+        self._drain_until_ns: int | None = None
+        self._log: Final = get_logger()
+
+    @property
+    def is_stopping(self) -> bool:
+        """True from the beginning of a stop."""
+        return self._stop is not None
+
+    @property
+    def is_ending(self) -> bool:
+        """True from the beginning of a drain or a stop."""
+        return self._drain_until_ns is not None or self.is_stopping
+
+    def is_over(self) -> bool:
+        """Say whether all workers have ended as they should, or are given up."""
+        if self._stop is None:
+            return self._drain_until_ns is not None and not any(self._children)
+        pids = [child.pid for child in self._children.living()]
+        if pids and self._stop.is_given_up(time.monotonic_ns()):
+            self._log.error(WORKER_STUCK, pids=pids, meaning="left behind: SIGKILL is no help")
+            return True
+        return not pids
+
+    def hear(self, number: signal.Signals) -> None:
+        """Do what a signal asks for."""
+        meaning = _MEANINGS.get(number, "nothing yet")
+        if meaning == "stop" and self.is_stopping:
+            meaning = "stop now"
+        self._log.info(SIGNAL_RECEIVED, signal=number.name, meaning=meaning)
+        try:
+            self._obey(number)
+        except Refused as refused:
+            self._log.warning(OPERATION_REFUSED, signal=number.name, reason=str(refused))
+        except ConfigError:
+            pass  # it has been logged
+
+    def advance(self) -> None:
+        """Carry on with everything that is under way."""
+        if self._stop is None:
+            self._workforce.fork_due()
+            self._watch()
+        if self._stop is None:
+            self._settle()
+            self._workforce.replace(self._replacing)
+            is_draining = self._drain_until_ns is not None
+            self._workforce.tell_surplus(Order.DRAIN if is_draining else Order.LEAVE)
+            self._give_up_if_exhausted()
+            self._end_drain_if_due()
+        if self._stop is not None:
+            self._workforce.press(self._stop)
+
+    def next_deadline_ns(self) -> int | None:
+        """Return when `advance` has something to do, if nothing happens before."""
+        if self._stop is not None:
+            return self._stop.next_check_ns()
+        deadlines = (
+            self._workforce.next_deadline_ns(),
+            self._replacing.next_check_ns(),
+            self._drain_until_ns,
+        )
+        return min((deadline for deadline in deadlines if deadline is not None), default=None)
+
+    def reload(self) -> Round:
+        """Load the configuration and have all workers replaced; raises ConfigError or Refused."""
+        self._require_going_on()
+        try:
+            config, kept = adopt(self._config, self._load(), self._children.places)
+            log.configure(config.log)
+        except (ConfigError, StartError) as error:
+            self._log.error(CONFIG_REJECTED, reason=str(error))
+            raise
+        self._log.info(CONFIG_LOADED)
+        if kept:
+            self._log.warning(CONFIG_KEPT, keys=kept, meaning="these need a restart")
+        self._config = config
+        self._workforce.adopt(config)
+        round_ = self._begin_round("reload", [child.p_id for child in self._children])
+        if kept:
+            round_.remark = f"these keys need a restart: {', '.join(kept)}"
+        return round_
+
+    def recycle(self, p_id: int) -> Round:
+        """Have one worker replaced; raises Refused if there is none."""
+        self._require_going_on()
+        if p_id not in [child.p_id for child in self._children]:
+            raise Refused(f"there is no worker {p_id}")
+        return self._begin_round("recycle", [p_id])
+
+    def grow(self) -> None:
+        """Have one worker more; raises Refused if there is no place for it."""
+        self._require_going_on()
+        if self._children.wanted == self._children.places:
+            raise Refused(f"{self._children.places} workers are the most (server.max_workers)")
+        self._resize(self._children.wanted + 1)
+
+    def shrink(self) -> None:
+        """Have one worker fewer; raises Refused if it is the last one."""
+        self._require_going_on()
+        if self._children.wanted == 1:
+            raise Refused("one worker is the least")
+        self._resize(self._children.wanted - 1)
+
+    def drain(self) -> None:
+        """Accept nobody more, and stop when all have left; raises Refused if that is under way."""
+        self._require_going_on()
+        seconds = self._config.server.drain_seconds
+        self._log.info(SUPERVISOR_DRAINING, seconds=seconds, sessions=self._estate.registry.claimed)
+        self._estate.listeners.close()
+        self._abandon("the daemon is draining")
+        self._children.resize(0, time.monotonic_ns())
+        self._drain_until_ns = time.monotonic_ns() + int(seconds * NANOSECONDS)
+
+    def stop(self, reason: str) -> None:
+        """Stop in order; once that is under way, take the rest of its time away."""
+        if self._stop is not None:
+            self._stop.hurry(time.monotonic_ns())
+            return
+        self._log.info(SUPERVISOR_STOPPING, reason=reason, workers=len(self._children.living()))
+        self._notifier.stopping(f"stopping: {reason}")
+        self._estate.listeners.close()
+        self._abandon("the daemon is stopping")
+        self._children.stop()
+        self._stop = Stop(self._config.server.stop_seconds, time.monotonic_ns())
+
+    def reopen_log(self) -> None:
+        """Go on in a new file if the log's has been moved; raises Refused if that cannot be."""
+        try:
+            log.configure(self._config.log)
+        except StartError as error:
+            raise Refused(str(error)) from error
+        self._log.info(LOG_REOPENED, file=self._config.log.file or "stderr")
+
+    def describe(self) -> str:
+        """Return how the daemon is, in a few words."""
+        if self._drain_until_ns is not None:
+            left = self._estate.registry.claimed
+            return f"draining: {left} client{'' if left == 1 else 's'} left"
+        ready = f"{self._children.ready_count()} of {self._children.wanted} workers ready"
+        crashed = [f"worker {c.p_id} crashed {c.crashes}x" for c in self._children if c.crashes]
+        return f"degraded: {', '.join(crashed)}; {ready}" if crashed else ready
+
+    def _obey(self, number: signal.Signals) -> None:
+        match number:
+            case signal.SIGHUP:
+                self.reload()
+            case signal.SIGTTIN:
+                self.grow()
+            case signal.SIGTTOU:
+                self.shrink()
+            case signal.SIGQUIT:
+                self.drain()
+            case signal.SIGUSR1:
+                self.reopen_log()
+            case signal.SIGTERM | signal.SIGINT:
+                self.stop(number.name)
+
+    def _require_going_on(self) -> None:
+        if self.is_stopping:
+            raise Refused("the daemon is stopping")
+        if self.is_ending:
+            raise Refused("the daemon is draining")
+
+    def _resize(self, wanted: int) -> None:
+        self._children.resize(wanted, time.monotonic_ns())
+        self._log.info(SUPERVISOR_RESIZED, workers=wanted)
+
+    def _begin_round(self, reason: str, p_ids: list[int]) -> Round:
+        targets = {p_id: self._children[p_id].generation for p_id in p_ids}
+        self._log.info(REPLACEMENT_BEGUN, reason=reason, workers=p_ids)
+        return self._replacing.begin(reason, targets, time.monotonic_ns())
+
+    def _settle(self) -> None:
+        """See which rounds are over; when all are, the configuration has proved right."""
+        for round_ in self._replacing.settle(self._children):
+            if round_.failure:
+                self._fail(round_)
+                return
+            took = (time.monotonic_ns() - round_.begun_ns) / NANOSECONDS
+            self._log.info(REPLACEMENT_FINISHED, reason=round_.reason, seconds=round(took, 3))
+            if not self._replacing.is_under_way:
+                self._proven = self._config
+                self._workforce.settle()
+
+    def _fail(self, failed: Round) -> None:
+        """Bring the configuration back that all workers had; who has the new one goes again."""
+        self._log.error(REPLACEMENT_FAILED, reason=failed.reason, failure=failed.failure)
+        self._abandon(failed.failure)
+        if self._config == self._proven:
+            return
+        self._config = self._proven
+        log.configure(self._config.log)
+        self._workforce.adopt(self._config)
+        self._children.forgive()
+        self._log.warning(CONFIG_RESTORED, meaning="the last one that all workers had")
+        renewed = [
+            p_id
+            for p_id, generation in failed.targets.items()
+            if self._children[p_id].generation > generation
+            and self._children[p_id].phase is Phase.READY
+        ]
+        if renewed:
+            self._begin_round("restore", renewed)
+
+    def _abandon(self, why: str) -> None:
+        for round_ in self._replacing.abandon(why):
+            self._log.warning(REPLACEMENT_FAILED, reason=round_.reason, failure=why)
+
+    def _watch(self) -> None:
+        """Let the workforce watch; without the write semaphore nobody can join or leave any more.
+
+        It cannot be made anew under workers that live: they and their successors would not meet.
+        """
+        try:
+            self._workforce.watch()
+        except SemaphoreGone as error:
+            self._give_up(f"the registry's {error}: somebody has removed it (ipcrm, RemoveIPC=)")
+
+    def _give_up_if_exhausted(self) -> None:
+        child = self._children.exhausted()
+        if child is not None:
+            self._give_up(f"worker {child.p_id} has crashed {child.crashes} times in a row")
+
+    def _give_up(self, reason: str) -> None:
+        self._log.error(SUPERVISOR_DEGRADED, reason=reason, meaning="giving up")
+        self.exit_code = 1
+        self.stop(reason)
+
+    def _end_drain_if_due(self) -> None:
+        if self._drain_until_ns is not None and time.monotonic_ns() >= self._drain_until_ns:
+            self.stop("drain_seconds are over")

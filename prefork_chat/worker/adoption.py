@@ -1,0 +1,209 @@
+"""How a loop takes over the sessions of its predecessor, before it polls for the first time.
+
+A session is a slot of the registry and a socket that the supervisor has kept; both outlived the
+process that served them. Adopted clients come in by the same door as new ones. What the predecessor
+had decided and not done, the last record of its journal, is done first (`Transaction.redo`); after
+that nothing tells an adopted client from one that was always here. Runs in the worker's main
+thread, before the loop's own is started. Killed in the middle it is done again by the next worker:
+whatever it does is idempotent, or recorded like the work of any turn.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import socket
+from time import monotonic
+from typing import TYPE_CHECKING, Final, NamedTuple
+
+from prefork_chat import log
+from prefork_chat.chat import outcomes
+from prefork_chat.protocol.decoder import Decoder
+from prefork_chat.worker import counters, progress, spill
+from prefork_chat.worker.backlog import Backlog
+from prefork_chat.worker.connection import Connection
+from prefork_chat.worker.spill import Spill
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+    from pathlib import Path
+
+    from prefork_chat.inheritance import Inheritance
+    from prefork_chat.registry.slots import Held
+    from prefork_chat.worker.journal import Record
+    from prefork_chat.worker.transaction import Parts, Transaction
+
+_NOTHING: Final = -1
+
+
+class Adopted(NamedTuple):
+    """How many sessions were taken over, and how many could not be (their sockets are gone)."""
+
+    clients: int
+    missing: int
+
+
+class Adoption:
+    """Takes over the sessions of one loop. Owner: the main thread, before the loop's starts."""
+
+    def __init__(self, inheritance: Inheritance, parts: Parts, transaction: Transaction) -> None:
+        self._registry = inheritance.registry
+        self._kept = inheritance.kept
+        self._journal = parts.journal
+        self._clients = parts.clients
+        self._receipts = parts.receipts
+        self._departures = parts.departures
+        self._transaction = transaction
+        self._log = log.get_logger(p_id=inheritance.p_id, generation=inheritance.generation)
+
+    def run(
+        self, sessions: Sequence[Held], greet: Callable[[Connection], None], *, is_exact: bool
+    ) -> Adopted:
+        """Adopt `sessions`, the slots of this loop.
+
+        `greet` says hello to a client that has not heard it yet. `is_exact`: from now on everything
+        is recorded.
+        """
+        now = monotonic()
+        suspect = self._journal.suspect()
+        record = self._journal.load()
+        if record is not None:
+            self._restore_words(record)
+        missing: dict[tuple[int, int], bytes] = {}
+        for held in sessions:
+            connection = self._connect(held.slot, held.generation)
+            if connection is None:
+                missing[held.slot, held.generation] = held.name.lower()
+                self._registry.free(held.slot, held.generation)
+            else:
+                self._restore(connection, held.name, record, now)
+                if not connection.flags & progress.GREETED:
+                    greet(connection)
+        self._restore_backlogs(record, is_exact=is_exact)
+        if record is not None:
+            self._transaction.redo(record, missing)
+        expelled = self._clients.by_slot.get(suspect)
+        if expelled is not None:
+            self._log.error(log.CLIENT_EXPELLED, slot=suspect)
+            self._departures.begin(expelled, now, outcomes.expelled())
+        if not is_exact:
+            self._journal.clear()
+        return Adopted(len(sessions) - len(missing), len(missing))
+
+    def _restore_words(self, record: Record) -> None:
+        """Bring the sessions' words up to the record, if its worker did not come to it."""
+        self._journal.note_taken(record.taken)
+        if self._journal.settled >= record.turn:
+            return
+        registry = self._registry
+        for slot, generation, _, end, word in record.inputs:
+            if registry.generations[slot] == generation:
+                registry.progress[slot] = word
+                registry.positions[slot] = end
+        for slot, generation, _, word, _ in record.writes:
+            if registry.generations[slot] == generation:
+                registry.progress[slot] = word
+
+    def _connect(self, slot: int, generation: int) -> Connection | None:
+        """Make a connection of a slot and its kept socket, None if that was not kept."""
+        kept_generation, fd = self._kept.get(slot, (_NOTHING, _NOTHING))
+        if kept_generation != generation:
+            return None
+        word = self._registry.progress[slot]
+        family = socket.AF_UNIX if word & progress.LOCAL else socket.AF_INET
+        client = socket.SocketType(family, socket.SOCK_STREAM, 0, fd)
+        return Connection(client, slot, generation, word)
+
+    def _restore(
+        self, connection: Connection, name: bytes, record: Record | None, now: float
+    ) -> None:
+        """Put a connection where its session's word says that it stood."""
+        flags = connection.flags
+        if record is not None and connection.slot in record.unread:
+            unread = record.unread[connection.slot]
+            connection.decoder = Decoder(connection.decoder.state, unread)
+        self._clients.add(connection)
+        if name and flags & progress.JOINED and not flags & progress.LEAVING:
+            connection.session.name = name
+            connection.session.key = name.lower()
+            self._clients.enter(connection)
+        elif name:  # of a JOIN that was not answered, or of somebody who has said good-bye
+            self._registry.withdraw(connection.slot, connection.generation)
+        if flags & progress.LEAVING:
+            self._departures.resume(connection, now)
+        elif not flags & progress.JOINED:
+            self._departures.expect_login(connection, now)
+        if record is None and flags & progress.GREETED:
+            self._tell_of_the_loss(connection)
+
+    def _tell_of_the_loss(self, connection: Connection) -> None:
+        """Nothing was recorded: what was under way is lost, the client must know."""
+        if connection.flags & progress.TORN:
+            self._clients.say(connection, b"")  # ends the torn line
+        connection.flags &= ~progress.TORN
+        connection.outstanding = 0
+        self._clients.say(connection, outcomes.resumed())
+
+    def _restore_backlogs(self, record: Record | None, *, is_exact: bool) -> None:
+        """Read what predecessors kept for slow readers; release the answers that are due."""
+        confirmed: dict[int, int] = {}
+        unsettled: dict[int, int] = {}
+        if record is not None:
+            confirmed = {slot: position for slot, _, position in record.confirmed}
+            if self._journal.settled < record.turn:
+                unsettled = {slot: start + len(data) for slot, _, start, _, data in record.writes}
+        for path in self._clients.spills.iterdir():
+            slot, generation = _session_of(path)
+            connection = self._clients.of_session(slot, generation)
+            if connection is None:
+                if slot == _NOTHING or self._registry.generations[slot] != generation:
+                    path.unlink(missing_ok=True)
+                continue
+            content = spill.load(path)
+            if content is None:
+                path.unlink(missing_ok=True)
+                continue
+            self._restore_backlog(
+                connection,
+                content,
+                max(content.answered, confirmed.get(slot, 0)),
+                unsettled.get(slot, _NOTHING),
+                is_exact=is_exact,
+            )
+
+    def _restore_backlog(
+        self,
+        connection: Connection,
+        content: spill.Content,
+        answered: int,
+        unsettled: int,
+        *,
+        is_exact: bool,
+    ) -> None:
+        """Give a slow reader its backlog back; what ends at `unsettled` is settled by `redo`."""
+        kept = content.kept
+        is_unsettled = bool(kept) and kept[-1].end == unsettled
+        if is_unsettled:
+            kept[-1].awaited.clear()
+        is_local = connection.flags & progress.LOCAL
+        taken = content.taken if is_local else counters.taken(connection.socket)
+        due = [aw for k in kept if answered < k.end <= taken for aw in k.awaited]
+        self._receipts.release(due)
+        path = self._clients.spill_path(connection)
+        backlog = Backlog.restore(kept, taken, answered)
+        if not is_exact or not (due or backlog.pending_bytes):
+            path.unlink(missing_ok=True)
+        else:
+            backlog.spill = Spill.reopen(path, content, forget_newest_awaited=is_unsettled)
+            is_over = not backlog.pending_bytes
+            self._clients.answered.append((connection, backlog.spill, taken, is_over))
+        if backlog.pending_bytes:
+            connection.written = backlog.end
+            self._clients.resume_backlog(connection, backlog)
+
+
+def _session_of(path: Path) -> tuple[int, int]:
+    """Return (slot, generation) that a spill's name says; (-1, -1) for what is no spill's."""
+    slot, _, generation = path.name.partition(".")
+    with contextlib.suppress(ValueError):
+        return int(slot), int(generation)
+    return _NOTHING, _NOTHING

@@ -1,0 +1,193 @@
+"""The journal of a loop: the last turn's effects, in shared memory, until they have happened.
+
+A turn computes first and acts afterwards. In between it writes down here all that it is about to
+do, as one `Record`, and one aligned 8-byte store makes that record the valid one: the commit.
+Whoever takes the loop over after a kill finds the last committed record whole and carries it out
+again; nothing of a turn that was not committed has left the process. What may be done twice is
+told apart by absolute positions: bytes of a client by their place in its stream, datagrams by
+their number.
+
+Memory of its own (a memfd, made by the supervisor before the first fork, inherited by every worker
+of that p_id). Owner: the one loop (p_id, t_id) that lives; its thread, while it holds the turn.
+
+    words     <5q>          commit: place of the valid record << 32 | its length in bytes; 0: none
+                            settled: number of the last turn of which everything has been done
+                            written: place of a record, how many of its writes were done, and how
+                            many bytes of the last one (see `_progress`)
+                            reading: slot + 1 of the client that is being read, else 0
+                            deaths: how many workers in a row have died while reading a client
+              <q> per loop  number of the last datagram that was taken from that loop
+    records   on page boundaries behind them, MessagePack; a new one never overlaps the valid one
+"""
+
+from __future__ import annotations
+
+import mmap
+import os
+from typing import Final, TypeAlias
+
+import msgspec
+
+_COMMIT: Final = 0
+_SETTLED: Final = 1
+_WRITTEN: Final = 2
+_READING: Final = 3
+_DEATHS: Final = 4
+_TAKEN: Final = 5
+_WORD_BYTES: Final = 8
+_ALIGN: Final = 64
+
+MOST_DEATHS: Final = 3
+"""Deaths in a row while a client is read, and nothing done in between, until that client is not
+read any more: its line would be read again, and kill, for ever."""
+
+INITIAL_BYTES: Final = 256 * 1024
+"""Room for records at the start; it grows with the largest turn."""
+
+
+Input: TypeAlias = tuple[int, int, int, int, int]
+"""slot, generation, `size`, `end`, word: so many bytes of a client are to be consumed.
+
+`end`: the position in the client's stream after that (TCP); -1 - peeked bytes (Unix socket). The
+word is the session's from then on (see `progress`)."""
+
+Write: TypeAlias = tuple[int, int, int, int, bytes]
+"""slot, generation, `start`, word, data: to be written to a client.
+
+`start` is the position of the first byte among all that were ever written to it."""
+
+Delivery: TypeAlias = tuple[bytes, list[bytes], list[tuple[bytes, bytes]]]
+"""Header of the origin, destinations of plain lines as typed, (tag, destination) of others.
+
+What this turn's writes bring to clients, and so owe an answer."""
+
+
+class Record(msgspec.Struct, array_like=True, gc=False):
+    """All that a turn does to the world outside of its process.
+
+    `taken` are (loop's index, number) of the datagrams of others that the turn dealt with.
+    `datagrams` are (p_id, bytes) that have not been sent yet, oldest first. `confirmed` are (slot,
+    generation, position) of slow readers: what ends there has been answered for. `is_handover`: the
+    worker ended in order, and `unread` is what it had read of lines without an end, by slot.
+    """
+
+    turn: int
+    taken: list[tuple[int, int]] = []
+    inputs: list[Input] = []
+    writes: list[Write] = []
+    datagrams: list[tuple[int, bytes]] = []
+    deliveries: list[Delivery] = []
+    confirmed: list[tuple[int, int, int]] = []
+    is_handover: bool = False
+    unread: dict[int, bytes] = {}
+
+
+_encode = msgspec.msgpack.Encoder().encode
+_decode = msgspec.msgpack.Decoder(Record).decode
+
+
+class Journal:
+    """The journal in the memory `fd`, for a daemon of so many loops. Owner: one loop."""
+
+    __slots__ = ("_area", "_end", "_fd", "_first_page", "_loops", "_size", "_start", "_words")
+
+    def __init__(self, fd: int, loops: int) -> None:
+        """Attach; memory of size 0 is made an empty journal."""
+        needed = (_TAKEN + loops) * _WORD_BYTES
+        self._first_page = -(-needed // mmap.PAGESIZE) * mmap.PAGESIZE
+        self._fd = fd
+        self._loops = loops
+        self._size = max(os.fstat(fd).st_size - self._first_page, INITIAL_BYTES)
+        os.ftruncate(fd, self._first_page + self._size)
+        self._words = memoryview(mmap.mmap(fd, self._first_page)).cast("q")
+        self._area = mmap.mmap(fd, self._size, offset=self._first_page)
+        commit = self._words[_COMMIT]
+        self._start = commit >> 32
+        self._end = self._start + (commit & 0xFFFFFFFF)
+        self.note_written(*self.written())
+
+    def load(self) -> Record | None:
+        """Return the valid record, None if there was none."""
+        if self._end == self._start:
+            return None
+        return _decode(self._area[self._start : self._end])
+
+    def commit(self, record: Record) -> None:
+        """Make `record` the valid one. The one before it is no longer needed."""
+        data = _encode(record)
+        start = 0 if len(data) <= self._start else -(-self._end // _ALIGN) * _ALIGN
+        end = start + len(data)
+        if end > self._size:
+            self._grow(end)
+        self._area[start:end] = data
+        self._words[_COMMIT] = start << 32 | len(data)
+        self._start, self._end = start, end
+        self.note_written(0, 0)  # else a note on the record before the last may seem to be of this
+        self.note_taken(record.taken)
+
+    def clear(self) -> None:
+        """Leave no valid record."""
+        self._words[_COMMIT] = 0
+        self._start = self._end = 0
+
+    @property
+    def settled(self) -> int:
+        """Number of the last turn of which everything has been done."""
+        return self._words[_SETTLED]
+
+    def settle(self, turn: int) -> None:
+        """Note that everything in the record of `turn` has been done."""
+        self._words[_SETTLED] = turn
+
+    def note_reading(self, slot: int) -> None:
+        """Note that this client's input is being looked at, until `note_read`."""
+        self._words[_READING] = slot + 1
+
+    def note_read(self) -> None:
+        """Note that what was looked at did no harm."""
+        self._words[_READING] = 0
+        self._words[_DEATHS] = 0
+
+    def suspect(self) -> int:
+        """Return the slot whose input has ended MOST_DEATHS workers in a row, -1 if none has.
+
+        To be asked once, by a successor, before it reads anything.
+        """
+        reading = self._words[_READING]
+        self._words[_READING] = 0
+        if not reading:
+            self._words[_DEATHS] = 0
+            return -1
+        self._words[_DEATHS] += 1
+        return reading - 1 if self._words[_DEATHS] >= MOST_DEATHS else -1
+
+    def note_written(self, writes: int, taken: int) -> None:
+        """Note that `writes` of the valid record are done, of the last of them `taken` bytes."""
+        self._words[_WRITTEN] = _progress(self._start, writes, taken)
+
+    def written(self) -> tuple[int, int]:
+        """How many writes of the valid record were noted as done, and bytes of the last."""
+        word = self._words[_WRITTEN]
+        writes, taken = word >> 32 & 0xFFFF, word & 0xFFFFFFFF
+        is_of_this = word == _progress(self._start, writes, taken)
+        return (writes, taken) if is_of_this else (0, 0)
+
+    def note_taken(self, taken: list[tuple[int, int]]) -> None:
+        """Note the numbers of the last datagrams taken from some loops, by index."""
+        for loop, number in taken:
+            self._words[_TAKEN + loop] = number
+
+    def taken(self) -> list[int]:
+        """Return the number of the last datagram taken from each loop."""
+        return self._words[_TAKEN : _TAKEN + self._loops].tolist()
+
+    def _grow(self, size: int) -> None:
+        self._size = max(2 * self._size, size)
+        os.ftruncate(self._fd, self._first_page + self._size)
+        self._area.close()
+        self._area = mmap.mmap(self._fd, self._size, offset=self._first_page)
+
+
+def _progress(start: int, writes: int, taken: int) -> int:
+    """Pack into a word how far a record is; two records in a row differ in where they start."""
+    return (start // _ALIGN & 0x7FFF) << 48 | writes << 32 | taken

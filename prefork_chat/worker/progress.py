@@ -1,0 +1,30 @@
+"""The word of a session: all that a successor must know besides its name, in one aligned word.
+
+It is part of the turn's record and stored in the slot when the turn is carried out, so it is never
+ahead of what the client has seen. Owner: the loop that owns the session; others only look.
+
+    bits 0-24    the decoder's state (`Decoder.state`)
+    bits 25-31   flags, as below
+    bits 32-62   CHATs that have no answer yet
+"""
+
+from __future__ import annotations
+
+from typing import Final
+
+QUIET: Final = 1 << 25
+"""It wants no receipts (HELO quiet)."""
+GREETED: Final = 1 << 26
+"""It has been sent the greeting."""
+JOINED: Final = 1 << 27
+"""Its JOIN has been answered. A name without this flag was claimed by a turn that did not count."""
+LEAVING: Final = 1 << 28
+"""It has been sent its last words; what is left to do is to close it."""
+LOCAL: Final = 1 << 29
+"""A Unix socket: the kernel keeps no counters for it."""
+TORN: Final = 1 << 30
+"""Part of a line has been written to it, and the rest is in its worker's memory only."""
+
+FLAGS: Final = QUIET | GREETED | JOINED | LEAVING | LOCAL | TORN
+DECODER: Final = (1 << 25) - 1
+OUTSTANDING_SHIFT: Final = 32
