@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from tests.supervisor.daemon import PATIENCE_SECONDS
+from tests.harness.waiting import PATIENCE_SECONDS
 from tests.supervisor.echo import UNLUCKY
 
 if TYPE_CHECKING:
