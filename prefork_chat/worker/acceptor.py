@@ -48,6 +48,13 @@ YIELD_SECONDS = 0.002
 who is quick is back at it before the other was there. Short: the other may be unable to accept.
 """
 
+RECEIVE_BYTES = 208 * 1024
+"""Receive buffer of a client (net.core.rmem_max is 208 KiB, too, where nobody has changed it). The
+line that has no end yet stays in it, and holds on to the whole segment that it came in: 64 KiB on
+loopback, half of the buffer that is the default. With the other half too small for a segment the
+window would be closed, and the line's end never come.
+"""
+
 _EXHAUSTED = frozenset({errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM})
 
 
@@ -230,6 +237,7 @@ def _tune(listener: socket.socket, tcp: TcpConfig) -> None:
     """Set what accepted sockets inherit (Linux): no Nagle delay, keepalive for half-open peers."""
     if listener.family == socket.AF_UNIX:
         return
+    listener.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, RECEIVE_BYTES)
     listener.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
     listener.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
     listener.setsockopt(socket.IPPROTO_TCP, socket.TCP_KEEPIDLE, tcp.keepalive_idle_seconds)

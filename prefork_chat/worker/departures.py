@@ -81,6 +81,12 @@ class Departures:
             (finished if is_finished else self._departing).append(connection)
         return finished
 
+    def hurry(self, now: float) -> None:
+        """Have everybody who is departing say good-bye now, whatever he waits for."""
+        for connection in self._departing:
+            if not connection.has_said_goodbye and connection.fd >= 0:
+                self._say_goodbye(connection, now)
+
     def _advance(self, connection: Connection, now: float) -> bool:
         """Return True when the connection has said all that it had to say, or had its time."""
         if not connection.has_said_goodbye:
@@ -89,14 +95,17 @@ class Departures:
             )
             if is_waiting and now < connection.departs_at:
                 return False
-            connection.has_said_goodbye = True
-            connection.departs_at = now + FLUSH_SECONDS
-            connection.flags |= progress.LEAVING
-            self._clients.withdraw(connection)
-            if connection.last_words:
-                self._clients.say(connection, *connection.last_words)
+            self._say_goodbye(connection, now)
         is_written = not connection.out and connection.backlog is None
         return is_written or now >= connection.departs_at
+
+    def _say_goodbye(self, connection: Connection, now: float) -> None:
+        connection.has_said_goodbye = True
+        connection.departs_at = now + FLUSH_SECONDS
+        connection.flags |= progress.LEAVING
+        self._clients.withdraw(connection)
+        if connection.last_words:
+            self._clients.say(connection, *connection.last_words)
 
     def _expire_logins(self, now: float) -> None:
         while self._next_login_by() <= now:

@@ -26,6 +26,7 @@ import contextlib
 import os
 import socket
 from dataclasses import dataclass
+from time import monotonic
 from typing import TYPE_CHECKING, Final, TypeAlias
 
 from prefork_chat.worker import counters, progress
@@ -142,6 +143,7 @@ class Transaction:
         """Leave to the successor what only this process knows, at the end of a turn."""
         if self._is_exact:
             return  # it knows nothing that is not recorded
+        self._departures.hurry(monotonic())
         if not self.is_empty:
             self.carry_out()
         unread = {}
@@ -202,6 +204,7 @@ class Transaction:
                 if receipts or is_over:
                     self._clients.answered.append((connection, spill, backlog.start, is_over))
             if is_over:
+                self._set_torn(connection, 0)
                 self._clients.catch_up(connection)
                 self._clients.resume(connection, Pause.UNREAD)
 
@@ -313,8 +316,16 @@ class Transaction:
         if connection.fd < 0:
             return
         backlog = self._clients.stall(connection, data, taken)
+        if not self._is_exact:
+            self._set_torn(connection, progress.TORN)
         if backlog.pending_bytes >= self._pending_limit:
             self._clients.pause(connection, Pause.UNREAD)
+
+    def _set_torn(self, connection: Connection, flag: int) -> None:
+        """Say in the session's word whether the rest of a line is in this process only."""
+        if connection.flags & progress.TORN != flag:
+            connection.flags ^= progress.TORN
+            self._words[connection.slot] = connection.word
 
     def _consume(self) -> None:
         """Take out of the kernel what the turn has dealt with."""

@@ -1,0 +1,395 @@
+"""The only door of `channels` to posix_ipc and sysv_ipc: queues, shared memory, semaphores, ftok.
+
+Decides how their errors are told, and how a wait is limited. POSIX queues have a descriptor to
+poll. System V calls have none, and sysv_ipc no timeout: a wait is ended by SIGALRM from a repeating
+timer (`_limit`), so it can never be missed; hence in the main thread only. The signal's handler and
+a timer of somebody else's are put back afterwards.
+
+All objects are made with mode 0600 and must not exist before. Raises ObjectTaken, NoServer,
+NotPermitted, ObjectRemoved, ChannelError.
+"""
+
+from __future__ import annotations
+
+import errno
+import signal
+import time
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Final
+
+import posix_ipc
+import sysv_ipc
+
+from prefork_chat.channels.errors import (
+    ChannelError,
+    NoServer,
+    NotPermitted,
+    ObjectRemoved,
+    ObjectTaken,
+)
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from pathlib import Path
+
+_MODE: Final = 0o600
+# A first alarm between our last look and the system call ends nothing; the next one does.
+_REPEAT_SECONDS: Final = 0.01
+
+
+def system_v_key(path: Path, project: int) -> int:
+    """Return the System V key of an existing file, as ftok(3) makes it. Raises OSError."""
+    return int(sysv_ipc.ftok(str(path), project, silence_warning=True))
+
+
+@contextmanager
+def _limit(seconds: float) -> Iterator[None]:
+    """Interrupt the system call in the block after `seconds`, again and again."""
+    started = time.monotonic()
+    handler = signal.signal(signal.SIGALRM, _do_nothing)
+    left, interval = signal.setitimer(signal.ITIMER_REAL, seconds, _REPEAT_SECONDS)
+    try:
+        yield
+    finally:
+        signal.setitimer(signal.ITIMER_REAL, 0)
+        signal.signal(signal.SIGALRM, handler)
+        if left:
+            # Its time may be over meanwhile: as soon as possible then.
+            passed = time.monotonic() - started
+            signal.setitimer(signal.ITIMER_REAL, max(left - passed, 1e-6), interval)
+
+
+def _do_nothing(*_: object) -> None:
+    pass
+
+
+@contextmanager
+def _told(what: str) -> Iterator[None]:
+    """Tell what the modules raise when an object is made or opened, as ours."""
+    try:
+        yield
+    except (posix_ipc.ExistentialError, sysv_ipc.ExistentialError) as error:
+        # The one class for "is there" and "is not there": who asks for which knows.
+        raise NoServer(f"no {what}") from error
+    except (posix_ipc.PermissionsError, sysv_ipc.PermissionsError) as error:
+        raise NotPermitted(f"{what}: no permission, it is another user's") from error
+    except (OSError, ValueError, MemoryError, posix_ipc.Error, sysv_ipc.Error) as error:
+        raise ChannelError(f"{what}: {error}") from error
+
+
+@contextmanager
+def _making(what: str) -> Iterator[None]:
+    try:
+        with _told(what):
+            yield
+    except NoServer as error:
+        raise ObjectTaken(f"{what} exists already, and is not ours (see ipcs)") from error
+
+
+class PosixQueue:
+    """A POSIX message queue, never blocking: poll `fd`."""
+
+    def __init__(self, queue: posix_ipc.MessageQueue) -> None:
+        self._queue = queue
+        self._queue.block = False
+        self.fd = int(queue.fileno())
+        self.part_bytes = int(queue.max_message_size)
+
+    @classmethod
+    def create(cls, name: str, count: int, part_bytes: int, lower_bytes: int) -> PosixQueue:
+        """Make a queue of `count` parts of `part_bytes`, or of `lower_bytes` if not allowed."""
+        what = f"POSIX queue {name}"
+        make = posix_ipc.MessageQueue
+        with _making(what):
+            try:
+                made = make(name, posix_ipc.O_CREX, _MODE, count, part_bytes)
+            except (ValueError, OSError, posix_ipc.PermissionsError):
+                made = make(name, posix_ipc.O_CREX, _MODE, count, lower_bytes)
+        return cls(made)
+
+    @classmethod
+    def open(cls, name: str) -> PosixQueue:
+        """Open an existing one."""
+        with _told(f"POSIX queue {name}"):
+            return cls(posix_ipc.MessageQueue(name))
+
+    def put(self, part: memoryview) -> bool:
+        """Put a part in; False if the queue is full."""
+        try:
+            self._queue.send(part)
+        except posix_ipc.BusyError:
+            return False
+        return True
+
+    def take(self) -> bytes | None:
+        """Take a part out; None if the queue is empty."""
+        try:
+            return bytes(self._queue.receive()[0])
+        except posix_ipc.BusyError:
+            return None
+
+    @property
+    def count(self) -> int:
+        """How many parts are in it."""
+        return int(self._queue.current_messages)
+
+    def close(self) -> None:
+        """Close the descriptor; the queue stays."""
+        self._queue.close()
+
+
+def remove_posix_queue(name: str) -> bool:
+    """Remove the name; True if there was one."""
+    try:
+        posix_ipc.unlink_message_queue(name)
+    except posix_ipc.ExistentialError:
+        return False
+    except posix_ipc.PermissionsError as error:
+        raise NotPermitted(f"POSIX queue {name} belongs to another user") from error
+    return True
+
+
+class SysvQueue:
+    """A System V message queue; `part_bytes` is the longest message it takes."""
+
+    def __init__(self, queue: sysv_ipc.MessageQueue, part_bytes: int) -> None:
+        self._queue = queue
+        self.id = int(queue.id)
+        self.part_bytes = part_bytes
+
+    @classmethod
+    def create(cls, key: int, part_bytes: int) -> SysvQueue:
+        """Make a queue."""
+        with _making(f"System V queue {key:#010x}"):
+            made = sysv_ipc.MessageQueue(key, sysv_ipc.IPC_CREX, _MODE, part_bytes)
+        return cls(made, part_bytes)
+
+    @classmethod
+    def open(cls, key: int, part_bytes: int) -> SysvQueue:
+        """Open an existing one."""
+        with _told(f"System V queue {key:#010x}"):
+            return cls(sysv_ipc.MessageQueue(key, max_message_size=part_bytes), part_bytes)
+
+    def put(self, body: memoryview, kind: int, seconds: float) -> bool:
+        """Put a message in, waiting up to `seconds` for room; False if there was none."""
+        try:
+            try:
+                self._queue.send(body, False, kind)
+            except sysv_ipc.BusyError:
+                if not seconds:
+                    return False
+                with _limit(seconds):
+                    self._queue.send(body, True, kind)
+        except sysv_ipc.Error as error:
+            self._tell(error)
+            return False
+        except OSError as error:
+            if error.errno != errno.EINVAL:
+                raise
+            # What is too long is refused by sysv_ipc itself: so there is no such queue any more.
+            raise ObjectRemoved("the queue has been removed") from error
+        return True
+
+    def take(self, seconds: float) -> tuple[bytes, int] | None:
+        """Take the oldest message and its type, waiting up to `seconds`; None if there was none."""
+        try:
+            try:
+                body, kind = self._queue.receive(False)
+            except sysv_ipc.BusyError:
+                if not seconds:
+                    return None
+                with _limit(seconds):
+                    body, kind = self._queue.receive(True)
+        except sysv_ipc.Error as error:
+            self._tell(error)
+            return None
+        return body, kind
+
+    @property
+    def count(self) -> int:
+        """How many messages are in it."""
+        return int(self._attribute("current_messages"))
+
+    @property
+    def last_put(self) -> tuple[int, int]:
+        """The pid that put a message in last, and when (seconds since 1970); zeros: nobody."""
+        return int(self._attribute("last_send_pid")), int(self._attribute("last_send_time"))
+
+    @property
+    def last_take(self) -> tuple[int, int]:
+        """The pid that took one out last, and when; zeros: nobody."""
+        return int(self._attribute("last_receive_pid")), int(self._attribute("last_receive_time"))
+
+    def remove(self) -> None:
+        """Remove it from the system; whoever waits gets ObjectRemoved."""
+        _remove(self._queue)
+
+    def _attribute(self, name: str) -> int:
+        try:
+            return int(getattr(self._queue, name))
+        except sysv_ipc.ExistentialError as error:
+            raise ObjectRemoved("the queue has been removed") from error
+
+    @staticmethod
+    def _tell(error: sysv_ipc.Error) -> None:
+        """Raise what it means, unless it was a signal, which has no class of its own."""
+        if isinstance(error, sysv_ipc.ExistentialError):
+            raise ObjectRemoved("the queue has been removed") from error
+        if type(error) is not sysv_ipc.Error:
+            raise error
+
+
+class SysvMemory:
+    """An attached System V shared memory; `view` is its bytes."""
+
+    def __init__(self, memory: sysv_ipc.SharedMemory) -> None:
+        self._memory = memory
+        self.id = int(memory.id)
+        self.view = memoryview(memory)
+
+    @classmethod
+    def create(cls, key: int, size_bytes: int) -> SysvMemory:
+        """Make `size_bytes` of zeros."""
+        with _making(f"shared memory {key:#010x}"):
+            made = sysv_ipc.SharedMemory(key, sysv_ipc.IPC_CREX, _MODE, size_bytes, b"\0")
+        return cls(made)
+
+    @classmethod
+    def open(cls, key: int) -> SysvMemory:
+        """Attach an existing one."""
+        with _told(f"shared memory {key:#010x}"):
+            return cls(sysv_ipc.SharedMemory(key))
+
+    def close(self) -> None:
+        """Detach; views of `view` must be gone."""
+        self.view.release()
+        self._memory.detach()
+
+    def remove(self) -> None:
+        """Remove it from the system as soon as nobody has it attached."""
+        _remove(self._memory)
+
+
+class SysvSemaphore:
+    """A System V semaphore with two handles: one whose operations are undone at death, one not."""
+
+    def __init__(self, key: int) -> None:
+        """Open an existing one."""
+        with _told(f"semaphore {key:#010x}"):
+            self._plain = sysv_ipc.Semaphore(key)
+            self._trying = sysv_ipc.Semaphore(key)
+            self._undone = sysv_ipc.Semaphore(key)
+        self._trying.block = False
+        self._undone.block = False
+        self._undone.undo = True
+        self.id = int(self._plain.id)
+
+    @classmethod
+    def create(cls, key: int, value: int) -> SysvSemaphore:
+        """Make one."""
+        with _making(f"semaphore {key:#010x}"):
+            sysv_ipc.Semaphore(key, sysv_ipc.IPC_CREX, _MODE, value)
+        return cls(key)
+
+    def acquire(self, seconds: float, amount: int = 1) -> bool:
+        """Take `amount`, waiting up to `seconds` for it; False if it was not to be had."""
+        try:
+            try:
+                self._trying.acquire(None, amount)
+            except sysv_ipc.BusyError:
+                if not seconds:
+                    return False
+                with _limit(seconds):
+                    self._plain.acquire(None, amount)
+        except sysv_ipc.Error as error:
+            self._tell(error)
+            return False
+        return True
+
+    def release(self, amount: int = 1) -> None:
+        """Give back `amount`."""
+        try:
+            self._plain.release(amount)
+        except sysv_ipc.ExistentialError as error:
+            self._tell(error)
+
+    def wait_for_zero(self, seconds: float) -> bool:
+        """Wait up to `seconds` until it is 0; False if it was not."""
+        try:
+            if not seconds:
+                return self.value == 0
+            with _limit(seconds):
+                self._plain.Z()
+        except sysv_ipc.Error as error:
+            self._tell(error)
+            return False
+        return True
+
+    def acquire_for_life(self) -> bool:
+        """Take one until `release_for_life` or this process's death; False if there is none."""
+        try:
+            self._undone.acquire()
+        except sysv_ipc.BusyError:
+            return False
+        except sysv_ipc.ExistentialError as error:
+            self._tell(error)
+        return True
+
+    def release_for_life(self) -> None:
+        """Give back what `acquire_for_life` took."""
+        try:
+            self._undone.release()
+        except sysv_ipc.ExistentialError as error:
+            self._tell(error)
+
+    @property
+    def value(self) -> int:
+        """How many can be taken now."""
+        try:
+            return int(self._plain.value)
+        except sysv_ipc.ExistentialError as error:
+            raise ObjectRemoved("the semaphore has been removed") from error
+
+    def remove(self) -> None:
+        """Remove it from the system; whoever waits gets ObjectRemoved."""
+        _remove(self._plain)
+
+    @staticmethod
+    def _tell(error: sysv_ipc.Error) -> None:
+        if isinstance(error, sysv_ipc.ExistentialError):
+            raise ObjectRemoved("the semaphore has been removed") from error
+        if type(error) is not sysv_ipc.Error:
+            raise error
+
+
+_KINDS: Final = {
+    "queue": sysv_ipc.MessageQueue,
+    "memory": sysv_ipc.SharedMemory,
+    "semaphore": sysv_ipc.Semaphore,
+}
+
+
+def remove_sysv(kind: str, key: int, made_id: int | None) -> bool:
+    """Remove what a dead server left under `key`; True if there was any.
+
+    `made_id` is the object's id if it was noted: an object with another one is somebody else's.
+    """
+    try:
+        there = _KINDS[kind](key)
+        is_ours = made_id in {None, there.id}
+        if is_ours:
+            there.remove()
+        if kind == "memory":
+            there.detach()  # to open it was to attach it
+    except sysv_ipc.ExistentialError:
+        return False
+    except sysv_ipc.PermissionsError as error:
+        raise NotPermitted(f"{kind} {key:#010x} belongs to another user") from error
+    return is_ours
+
+
+def _remove(thing: sysv_ipc.MessageQueue | sysv_ipc.SharedMemory | sysv_ipc.Semaphore) -> None:
+    try:
+        thing.remove()
+    except sysv_ipc.ExistentialError:
+        return

@@ -1,0 +1,1 @@
+"""Channels: what every mechanism promises, what each does in its own way, and the commands."""
