@@ -9,8 +9,8 @@ What workers say to the keeper is heard within the wait, without such a turn: th
 for each client that comes and one for each that goes. What an operator asks for is `operations`',
 what is done with processes is `workforce`'s.
 Signals come in during the wait and nowhere else (`signals`). Fails by what `Estate.make` raises;
-after that it goes on until it is told to stop, or until a worker has crashed `max_crashes` times in
-a row.
+after that it goes on until it is told to stop, until a worker has crashed `max_crashes` times in a
+row, or until the write semaphore is gone.
 """
 
 from __future__ import annotations
@@ -79,9 +79,10 @@ class Supervisor:
     def run(self) -> int:
         """Run the daemon until it is told to stop; return its exit code.
 
-        0 after a stop in order, 1 when workers kept crashing. If an upgrade has brought us here, go
-        on with the daemon that runs already, or only see whether we could. Raises AlreadyRunning,
-        StartError, ListenError or UpgradeError. Main thread of a process without other threads.
+        0 after a stop in order, 1 when workers kept crashing or somebody removed the write
+        semaphore. If an upgrade has brought us here, go on with the daemon that runs already, or
+        only see whether we could. Raises AlreadyRunning, StartError, ListenError or UpgradeError.
+        Main thread of a process without other threads.
         """
         handover = take_handover(os.environ)
         if handover is not None:

@@ -151,7 +151,10 @@ class Workforce:
             self._fork(child.p_id)
 
     def watch(self) -> None:
-        """Abort or kill the workers whose heart has stopped."""
+        """Abort or kill the workers whose heart has stopped.
+
+        Raises SemaphoreGone if somebody removed the write semaphore.
+        """
         writer_pid = self._estate.registry.writer_pid()
         for sentence in self._watchdog.check(self._pulses(), writer_pid, time.monotonic_ns()):
             self._log.warning(

@@ -145,7 +145,6 @@ def test_a_second_server_and_a_second_reader_are_refused(command: Command) -> No
         assert end(reader)[0] == end(server)[0] == 0
 
 
-@pytest.mark.skipif(os.geteuid() != 0, reason="only root can be another user")
 @pytest.fixture
 def common_directory() -> Iterator[Path]:
     """A directory that everybody may enter: pytest closes those of its own to all others."""
@@ -155,6 +154,7 @@ def common_directory() -> Iterator[Path]:
         yield directory
 
 
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root can be another user")
 def test_another_user_is_not_permitted(common_directory: Path) -> None:
     becoming = ["setpriv", f"--reuid={_NOBODY}", f"--regid={_NOBODY}", "--clear-groups"]
     (key := common_directory / "key").touch()
