@@ -136,9 +136,13 @@ class Spill:
         """Note that the kernel has taken all up to `position`."""
         self._set(_TAKEN_OFFSET, position)
 
+    def close(self) -> None:
+        """Leave the file to another loop."""
+        os.close(self._fd)
+
     def remove(self) -> None:
         """Close and remove the file."""
-        os.close(self._fd)
+        self.close()
         with contextlib.suppress(FileNotFoundError):
             self._path.unlink()
 
