@@ -90,6 +90,9 @@ class Adoption:
                 if not connection.flags & progress.GREETED:
                     greet(connection)
         self._restore_backlogs(record)
+        for connection in self._clients.by_fd.values():
+            if connection.flags & progress.TORN and connection.backlog is None:
+                self._tell_of_the_loss(connection)
         if record is not None:
             self._transaction.redo(record, missing)
         expelled = self._clients.by_slot.get(suspect)
@@ -164,7 +167,7 @@ class Adoption:
             self._departures.expect_login(connection, now)
 
     def _tell_of_the_loss(self, connection: Connection) -> None:
-        """Nothing was recorded: what was under way is lost, the client must know."""
+        """What was under way was in its worker's memory only, and is lost: the client must know."""
         if connection.flags & progress.TORN:
             self._clients.say(connection, b"")  # ends the torn line
         connection.flags &= ~progress.TORN
