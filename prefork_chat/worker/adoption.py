@@ -77,6 +77,25 @@ class Adoption:
         record = self._journal.load()
         if record is not None:
             self._restore_words(record)
+        missing = self._restore_all(sessions, record, greet, now)
+        if record is not None:
+            self._transaction.redo(record, missing)
+        expelled = self._clients.by_slot.get(suspect)
+        if expelled is not None:
+            self._log.error(log.CLIENT_EXPELLED, slot=suspect)
+            self._departures.begin(expelled, now, outcomes.expelled())
+        if not self._is_exact:
+            self._journal.clear()
+        return Adopted(len(sessions) - len(missing), len(missing))
+
+    def _restore_all(
+        self,
+        sessions: Sequence[Held],
+        record: Record | None,
+        greet: Callable[[Connection], None],
+        now: float,
+    ) -> dict[tuple[int, int], bytes]:
+        """Make connections of all sessions; return the keys of those whose sockets are gone."""
         missing: dict[tuple[int, int], bytes] = {}
         for held in sessions:
             connection = self._connect_kept(held.slot, held.generation)
@@ -93,15 +112,7 @@ class Adoption:
         for connection in self._clients.by_fd.values():
             if connection.flags & progress.TORN and connection.backlog is None:
                 self._tell_of_the_loss(connection)
-        if record is not None:
-            self._transaction.redo(record, missing)
-        expelled = self._clients.by_slot.get(suspect)
-        if expelled is not None:
-            self._log.error(log.CLIENT_EXPELLED, slot=suspect)
-            self._departures.begin(expelled, now, outcomes.expelled())
-        if not self._is_exact:
-            self._journal.clear()
-        return Adopted(len(sessions) - len(missing), len(missing))
+        return missing
 
     def foster(self, given: Keep, now: float) -> Connection | None:
         """Take over a session that came through the nursery, with its socket.

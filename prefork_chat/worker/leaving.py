@@ -145,7 +145,7 @@ class Leaving:
         failures = self._failures[connection] = self._failures.get(connection, 0) + 1
         wait_seconds = min(LONGEST_WAIT_SECONDS, FIRST_WAIT_SECONDS * 2.0 ** (failures - 1))
         self._not_before[connection] = now + wait_seconds
-        log.get_logger().info(log.SESSION_NOT_TAKEN, slot=connection.slot, p_id=move.p_id)
+        log.get_logger().info(log.SESSION_RETURNED, slot=connection.slot, p_id=move.p_id)
 
     def _give(self) -> None:
         """Tell the keeper of all who were released; what it has no room for, next time."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import signal
+from contextlib import suppress
 from typing import TYPE_CHECKING
 
 import pytest
@@ -83,10 +84,13 @@ def test_a_torn_line_is_ended_before_anything_else_is_written(fast_daemon: Daemo
     """What a slow reader was owed is lost; whatever he reads next begins a line."""
     alice, bob = fast_daemon.join("alice", 1), fast_daemon.join("bob", 0, receive_bytes=TINY_BYTES)
     sent = answered = 0
-    while answered + 20 > sent:  # until some are held back
-        alice.send(*(f"CHAT bob {n} {LONG}" for n in range(sent, sent + 50)), f"PING {sent}")
-        sent += 50
-        answered += len(alice.read_until(f"OK PING {sent - 50}")) - 1
+    with suppress(AssertionError):  # some are held back: no answer comes
+        while True:
+            alice.send(*(f"CHAT bob {n} {LONG}" for n in range(sent, sent + 50)))
+            sent += 50
+            while answered < sent:
+                assert alice.read_line(seconds=2.0) == "OK CHAT bob"
+                answered += 1
     fast_daemon.replace_worker(0)
     *came, torn, end = bob.read_until(RESUMED)
     if torn == "":  # it was a whole line that was written last, and then an empty one

@@ -96,7 +96,7 @@ def test_clients_talk_on_at_full_speed_while_their_worker_leaves(
             guest.client.leave()
         people = stayers_anew(people)
     assert not daemon.log.events(log.WORKER_THROTTLED)
-    assert not daemon.log.events(log.SESSION_NOT_TAKEN)
+    assert not daemon.log.events(log.SESSION_RETURNED)
 
 
 def stayers_anew(people: list[Talker]) -> list[Talker]:
