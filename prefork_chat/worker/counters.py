@@ -13,7 +13,10 @@ import fcntl
 import socket
 import struct
 import termios
-from typing import Final
+from typing import TYPE_CHECKING, Final
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
 
 SO_PEEK_OFF: Final = 42
 """asm-generic/socket.h; the socket module does not name it."""
@@ -29,17 +32,14 @@ and tcpi_bytes_received counts it as a byte."""
 
 def taken(client: socket.SocketType) -> int:
     """How many bytes of all that was ever written to a TCP client the kernel has taken."""
-    info = client.getsockopt(socket.IPPROTO_TCP, socket.TCP_INFO, _INFO_BYTES)
-    acked: int = _COUNTERS.unpack_from(info, _COUNTERS_OFFSET)[0]
-    return acked + _queued(client, termios.TIOCOUTQ)
+    acked, queued = _at_one_moment(client, _acked, termios.TIOCOUTQ)
+    return acked + queued
 
 
 def consumed(client: socket.SocketType) -> int:
     """How many bytes of all that a TCP client ever sent have been read, not only peeked."""
-    info = client.getsockopt(socket.IPPROTO_TCP, socket.TCP_INFO, _INFO_BYTES)
-    received: int = _COUNTERS.unpack_from(info, _COUNTERS_OFFSET)[1]
-    fin = info[0] in _FIN_RECEIVED
-    return received - fin - _queued(client, termios.FIONREAD)
+    received, queued = _at_one_moment(client, _received, termios.FIONREAD)
+    return received - queued
 
 
 def can_follow_tcp() -> bool:
@@ -60,6 +60,39 @@ def follow_peeks(client: socket.SocketType) -> None:
 def peeked(client: socket.SocketType) -> int:
     """How many bytes have been peeked and not consumed since (Unix sockets that follow peeks)."""
     return client.getsockopt(socket.SOL_SOCKET, SO_PEEK_OFF)
+
+
+def _at_one_moment(
+    client: socket.SocketType, count: Callable[[socket.SocketType], int], request: int
+) -> tuple[int, int]:
+    """Return what `count` says, and what is queued, of a moment between two equal counts.
+
+    The client may send, or its kernel acknowledge, while we ask: one number would be older than the
+    other, by all that came in between. It does not go on for ever: nobody reads from, or writes to,
+    a socket that is being adopted.
+    """
+    before = count(client)
+    while True:
+        queued = _queued(client, request)
+        after = count(client)
+        if after == before:
+            return after, queued
+        before = after
+
+
+def _acked(client: socket.SocketType) -> int:
+    acked: int = _COUNTERS.unpack_from(_info(client), _COUNTERS_OFFSET)[0]
+    return acked
+
+
+def _received(client: socket.SocketType) -> int:
+    info = _info(client)
+    received: int = _COUNTERS.unpack_from(info, _COUNTERS_OFFSET)[1]
+    return received - (info[0] in _FIN_RECEIVED)
+
+
+def _info(client: socket.SocketType) -> bytes:
+    return client.getsockopt(socket.IPPROTO_TCP, socket.TCP_INFO, _INFO_BYTES)
 
 
 def _queued(client: socket.SocketType, request: int) -> int:

@@ -19,8 +19,8 @@ from prefork_chat.supervisor import deed as deeds
 from prefork_chat.supervisor.children import Child, Phase
 from prefork_chat.supervisor.deed import Deed
 from prefork_chat.supervisor.upgrading import VARIABLE, take_handover
+from tests.harness.waiting import PATIENCE_SECONDS
 from tests.supervisor.conftest import ROOT
-from tests.supervisor.daemon import PATIENCE_SECONDS
 from tests.supervisor.people import until
 from tests.supervisor.test_admin import ctl, ctl_json
 from tests.supervisor.test_notify import hear
