@@ -185,10 +185,10 @@ def greet(inheritance: Inheritance) -> int:
 
 
 def linger(inheritance: Inheritance) -> int:
-    """Serve, and need half a second to notice that the supervisor is gone."""
+    """Serve, and need a while to notice that the supervisor is gone."""
     code = serve(inheritance)
     if code:
-        time.sleep(0.5)
+        time.sleep(1.5)
     return code
 
 
