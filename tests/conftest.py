@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-from contextlib import ExitStack
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import pytest
 
-from tests.harness.daemon import Daemon, StartDaemon
+from tests.harness.daemon import Daemon, StartDaemon, daemons
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -17,18 +16,7 @@ if TYPE_CHECKING:
 @pytest.fixture
 def start_daemon(tmp_path: Path) -> Iterator[StartDaemon]:
     """Start daemons with the given flags of `serve`; all are ended and checked after the test."""
-    with ExitStack() as stack:
-        count = 0
-
-        def start(**options: Any) -> Daemon:
-            nonlocal count
-            count += 1
-            directory = tmp_path / f"daemon-{count}"
-            directory.mkdir()
-            daemon = Daemon.start(directory, **options)
-            stack.callback(daemon.finish)
-            return daemon
-
+    with daemons(tmp_path) as start:
         yield start
 
 

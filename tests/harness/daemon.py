@@ -12,10 +12,11 @@ import os
 import signal
 import subprocess
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager
+from itertools import count
 from pathlib import Path
-from typing import Any, Final, TypeAlias
+from typing import TYPE_CHECKING, Any, Final, TypeAlias
 
 from prefork_chat import log
 from prefork_chat.config import Address, parse_address
@@ -25,6 +26,9 @@ from tests.harness.events import EventLog
 from tests.harness.ipc import DaemonObjects, posix_names, sysv_names, used_by
 from tests.harness.sockets import serving_pid
 from tests.harness.waiting import PATIENCE_SECONDS, until
+
+if TYPE_CHECKING:
+    import socket
 
 _ROOT: Final = Path(__file__).parents[2]
 
@@ -41,13 +45,18 @@ class Daemon:
     """
 
     def __init__(
-        self, directory: Path, *, program: str = "prefork_chat", **options: object
+        self,
+        directory: Path,
+        *,
+        program: str = "prefork_chat",
+        environ: Mapping[str, str] | None = None,
+        **options: object,
     ) -> None:
         """Start it and return at once; `start` waits until it is ready.
 
         `directory`: where its runtime directory and a copy of its log go. `program`: the module
-        that is run. Other keywords are flags of `serve` with underscores: `limits_burst_lines=5`,
-        `turn_lock=False`, `listen=[...]`.
+        that is run; `environ`: its environment, None for our own. Other keywords are flags of
+        `serve` with underscores: `limits_burst_lines=5`, `turn_lock=False`, `listen=[...]`.
         """
         options = {
             "listen": "127.0.0.1:0",
@@ -65,6 +74,7 @@ class Daemon:
                 *(word for flag, value in options.items() for word in _flag(flag, value)),
             ],
             cwd=_ROOT,
+            env=environ,
             stdin=subprocess.DEVNULL,
             stdout=subprocess.DEVNULL,
             stderr=subprocess.PIPE,
@@ -142,8 +152,12 @@ class Daemon:
 
     def worker_of(self, client: LineClient) -> int | None:
         """Return the p_id of the worker that serves `client`, which has been greeted over TCP."""
+        return self.worker_of_socket(client.socket)
+
+    def worker_of_socket(self, client: socket.socket) -> int | None:
+        """Return the p_id of the worker that serves the client with this end of a connection."""
         pids = self.worker_pids()
-        pid = serving_pid(client.socket, pids)
+        pid = serving_pid(client, pids)
         return None if pid is None else pids.index(pid)
 
     def generation(self, p_id: int) -> int:
@@ -154,6 +168,11 @@ class Daemon:
         """Kill the worker with SIGKILL, which the log may tell; return at once."""
         self.log.expect(*_KILLED)
         os.kill(self.worker_pid(p_id), signal.SIGKILL)
+
+    def strike(self, pid: int, number: signal.Signals = signal.SIGKILL) -> bool:
+        """Send a signal to one of our workers, if it still lives; say whether."""
+        self.log.expect(*_KILLED)
+        return processes.strike(pid, self.pid, number)
 
     def replace_worker(self, p_id: int) -> None:
         """Kill the worker with SIGKILL and wait until its successor is ready."""
@@ -264,6 +283,25 @@ class Daemon:
 
 StartDaemon: TypeAlias = Callable[..., Daemon]
 """The type of the fixture `start_daemon`: options of `Daemon`, its directory excepted."""
+
+
+@contextmanager
+def daemons(directory: Path) -> Iterator[StartDaemon]:
+    """Give a function that starts daemons, in folders of their own in `directory`.
+
+    All of them are ended and checked at the end of the block.
+    """
+    with ExitStack() as stack:
+        numbers = count(1)
+
+        def start(**options: Any) -> Daemon:
+            folder = directory / f"daemon-{next(numbers)}"
+            folder.mkdir()
+            daemon = Daemon.start(folder, **options)
+            stack.callback(daemon.finish)
+            return daemon
+
+        yield start
 
 
 def _flag(flag: str, value: object) -> list[str]:
