@@ -29,6 +29,8 @@ _CENSUS_PLAYS: Final = 5
 _MISSES: Final = 2
 """Plays in a row that must not get to a point before it counts as beyond the scene's end."""
 
+_MOST_LISTED: Final = 20
+
 _OPTIONS: Final[dict[str, object]] = {
     "respawn_quick_death_seconds": 0.001,
     "respawn_backoff_min_seconds": 0.001,
@@ -58,7 +60,7 @@ class Visits:
         lines = [
             f"{workers} x {threads} loops: killed at {self.killed.total()} points",
             f"  plays that ended before their point: {self.missed}",
-            *(f"  {where}: {', '.join(what)}" for where, what in by_where.items()),
+            *(f"  {where}: {_several(what)}" for where, what in by_where.items()),
             f"  connections that ended before their greeting: {self.cut_short}",
         ]
         if self.adoption_ms:
@@ -66,6 +68,11 @@ class Visits:
             lines.append(f"  end to ready: p50 {p50:.0f} ms, p99 {p99:.0f} ms")
         lines += [f"  WRONG at {point}: {what}" for point, what in self.wrong]
         return "\n".join(lines if self.wrong else [*lines, "  nothing wrong"])
+
+
+def _several(what: list[str]) -> str:
+    """List system calls; of lines, which are too many, say how many."""
+    return ", ".join(what) if len(what) <= _MOST_LISTED else f"{len(what)} lines"
 
 
 class Round:
