@@ -8,14 +8,14 @@ datagram again.
     section  = "D" loop SP number                       the following are datagram `number` of
                                                         that loop, until the next "D"
              | "M" origin LF line *(LF line)            messages: the destination loop delivers
-    each line
-             | "B" origin LF line *(LF line)            bounced: the names are not at that loop;
-             back to the origin's | "R" slot SP generation SP answered LF line *(LF line)
+                                                        each line
+             | "R" slot SP generation SP answered LF line *(LF line)
                                                         receipts: ready reply lines for a session;
                                                         `answered` of its CHATs are settled by them
-    origin   = p_id SP t_id SP slot SP generation SP flags SP name      decimal numbers; flags "q"
-    quiet, "-" not line     = ["@" tag SP] "CHAT" SP destination SP message            as the
-    client typed it, verb in upper case
+    origin   = p_id SP t_id SP slot SP generation SP flags SP name
+                                                        decimal numbers; flags "q" quiet, "-" not
+    line     = ["@" tag SP] "CHAT" SP destination SP message
+                                                        as the client typed it, verb in upper case
 
 Every datagram begins with its "D"; the router puts several into one. Numbers of a loop only grow:
 who knows the last one that he took tells what he is sent twice.
@@ -32,7 +32,6 @@ from dataclasses import dataclass, field
 SECTION_SEPARATOR = b"\x1e"
 NUMBER = b"D"
 MESSAGES = b"M"
-BOUNCED = b"B"
 RECEIPTS = b"R"
 
 SECTION_BYTES = 48 * 1024
@@ -92,18 +91,13 @@ def pack_messages(origin: Origin, lines: list[bytes]) -> bytes:
     return origin.header + b"\n".join(lines)
 
 
-def pack_bounced(origin: Origin, lines: list[bytes]) -> bytes:
-    """Build a BOUNCED section of `lines`, as they came."""
-    return BOUNCED + origin.header[1:] + b"\n".join(lines)
-
-
-def pack_receipts(origin: Origin, answered: int, lines: list[bytes]) -> list[bytes]:
-    """Build the RECEIPTS sections that bring reply `lines` to the session of `origin`.
+def pack_receipts(slot: int, generation: int, answered: int, lines: list[bytes]) -> list[bytes]:
+    """Build the RECEIPTS sections that bring reply `lines` to a session.
 
     They settle `answered` of its CHATs. Usually one; errors are longer than the lines that they
     answer, so a batch of them may need several.
     """
-    header = b"R%d %d " % (origin.slot, origin.generation)
+    header = b"R%d %d " % (slot, generation)
     sections = []
     while lines:
         text = b"\n".join(lines[:RECEIPT_LINES])

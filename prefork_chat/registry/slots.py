@@ -73,7 +73,7 @@ class Slots:
     """Views of all slots, one per word: `states[slot]` is the state word of that slot.
 
     States, owners, tags and names belong to whoever holds the write semaphore, `progress[slot]` to
-    the loop that has the session.
+    the loop that has the session, until it has released it.
     """
 
     __slots__ = ("_map", "_offset", "owners", "progress", "states", "tags")

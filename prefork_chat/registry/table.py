@@ -165,6 +165,11 @@ class WorkerTable:
         for t_id in range(self.threads):
             row[loop_offset(t_id) + CLIENTS] = 0
 
+    def clients(self, p_id: int) -> int:
+        """How many clients the worker has."""
+        step = loop_offset(1) - loop_offset(0)
+        return sum(self.row(p_id)[loop_offset(0) + CLIENTS :: step])
+
     def stalest_heartbeat_ns(self, p_id: int) -> int:
         """The oldest heartbeat among the worker's router and loops."""
         row = self.row(p_id)

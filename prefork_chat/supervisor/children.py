@@ -136,6 +136,18 @@ class Children:
                 child.phase = Phase.WAITING
                 child.due_ns = now_ns
 
+    def recall(self, p_id: int, now_ns: int) -> bool:
+        """Have a worker of an absent p_id forked all the same; False if it is not absent.
+
+        It is surplus, and so will be told to leave again.
+        """
+        child = self._children[p_id]
+        if child.phase is not Phase.ABSENT or self._is_stopping:
+            return False
+        child.phase = Phase.WAITING
+        child.due_ns = now_ns
+        return True
+
     def resume(self, child: Child) -> None:
         """Put a child in its place that another table of this daemon has had."""
         self._children[child.p_id] = child

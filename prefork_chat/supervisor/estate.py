@@ -28,6 +28,7 @@ from prefork_chat.log import KEEPER_LIMITED, get_logger
 from prefork_chat.pairs import Pair, Pairs
 from prefork_chat.supervisor.deed import Deed, SocketFileEntry, write_child
 from prefork_chat.supervisor.keeper import Keeper
+from prefork_chat.supervisor.mail import Mail
 from prefork_chat.supervisor.reloading import write_fixed
 from prefork_chat.supervisor.sources import (
     ADMIN,
@@ -82,6 +83,7 @@ class Estate:
     nurseries: tuple[Pair, ...]
     journals: tuple[tuple[int, ...], ...]
     keeper: Keeper
+    mail: Mail
     listeners: Listeners
     news: int
     supervisor_pidfd: int
@@ -132,6 +134,8 @@ class Estate:
             undo.callback(keeper.close)
             keeper.resume(kept, source.undelivered())
             _complain_if_fewer(keeper.limit, max_clients, descriptors)
+            mail = Mail(pairs)
+            undo.callback(mail.close)
             return cls(
                 runtime,
                 admin,
@@ -146,6 +150,7 @@ class Estate:
                 nurseries,
                 journals,
                 keeper,
+                mail,
                 listeners,
                 news,
                 supervisor_pidfd,

@@ -45,6 +45,7 @@ from prefork_chat.log import (
     WORKER_STUCK,
     get_logger,
 )
+from prefork_chat.registry.ipc import SemaphoreGone
 from prefork_chat.registry.table import Order
 from prefork_chat.supervisor.children import NANOSECONDS, Phase
 from prefork_chat.supervisor.reloading import adopt
@@ -147,7 +148,8 @@ class Operations:
         """Carry on with everything that is under way."""
         if self._stop is None:
             self._workforce.fork_due()
-            self._workforce.watch()
+            self._watch()
+        if self._stop is None:
             self._settle()
             self._workforce.replace(self._replacing)
             is_draining = self._drain_until_ns is not None
@@ -178,7 +180,7 @@ class Operations:
             log.configure(config.log)
         except (ConfigError, StartError) as error:
             self._log.error(CONFIG_REJECTED, reason=str(error))
-            raise
+            raise ConfigError(str(error)) from error
         self._log.info(CONFIG_LOADED)
         if kept:
             self._log.warning(CONFIG_KEPT, keys=kept, meaning="these need a restart")
@@ -350,7 +352,10 @@ class Operations:
         if self._config == self._proven:
             return
         self._config = self._proven
-        log.configure(self._config.log)
+        try:
+            log.configure(self._config.log)
+        except StartError as error:
+            self._log.warning(CONFIG_REJECTED, reason=str(error))
         self._workforce.adopt(self._config)
         self._children.forgive()
         self._log.warning(CONFIG_RESTORED, meaning="the last one that all workers had")
@@ -369,13 +374,25 @@ class Operations:
         if self.is_ending:
             self.reject_upgrade(why)
 
+    def _watch(self) -> None:
+        """Let the workforce watch; without the write semaphore nobody can join or leave any more.
+
+        It cannot be made anew under workers that live: they and their successors would not meet.
+        """
+        try:
+            self._workforce.watch()
+        except SemaphoreGone as error:
+            self._give_up(f"the registry's {error}: somebody has removed it (ipcrm, RemoveIPC=)")
+
     def _give_up_if_exhausted(self) -> None:
         child = self._children.exhausted()
         if child is not None:
-            reason = f"worker {child.p_id} has crashed {child.crashes} times in a row"
-            self._log.error(SUPERVISOR_DEGRADED, reason=reason, meaning="giving up")
-            self.exit_code = 1
-            self.stop(reason)
+            self._give_up(f"worker {child.p_id} has crashed {child.crashes} times in a row")
+
+    def _give_up(self, reason: str) -> None:
+        self._log.error(SUPERVISOR_DEGRADED, reason=reason, meaning="giving up")
+        self.exit_code = 1
+        self.stop(reason)
 
     def _end_trial_if_due(self) -> None:
         if self._trial is not None and time.monotonic_ns() >= self._trial.deadline_ns:

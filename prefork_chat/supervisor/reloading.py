@@ -25,6 +25,7 @@ FIXED: Final = (
     "server.threads",
     "server.max_workers",
     "server.max_clients",
+    "server.durability",
     "server.backlog",
     "server.unix_socket_mode",
     "limits.pair_buffer_bytes",

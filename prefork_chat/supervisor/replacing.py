@@ -89,10 +89,10 @@ class Replacing:
     def check(self, children: Children, now_ns: int) -> list[Signal]:
         """Return the signals to send now; they count as sent, and SIGTERM as HAND_OVER.
 
-        Nobody is told twice.
+        Nobody is told twice. Who has been told something else since is not waited for.
         """
         told = children.find(self._told_pid)
-        if told is not None:
+        if told is not None and told.told is Order.HAND_OVER:
             return self._press(told, now_ns)
         self._told_pid = 0
         child = self._next(children)

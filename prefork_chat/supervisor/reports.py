@@ -9,10 +9,10 @@ from __future__ import annotations
 
 import socket
 import time
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
 from prefork_chat.control import Client, Done, Worker
-from prefork_chat.registry.table import WorkerState
+from prefork_chat.registry.table import Order, WorkerState
 from prefork_chat.supervisor.children import NANOSECONDS, Phase
 
 if TYPE_CHECKING:
@@ -23,6 +23,13 @@ if TYPE_CHECKING:
     from prefork_chat.supervisor.children import Child
     from prefork_chat.supervisor.estate import Estate
     from prefork_chat.supervisor.workforce import Workforce
+
+_TOLD: Final = {
+    Order.HAND_OVER: "handing-over",
+    Order.STOP: "stopping",
+    Order.DRAIN: "draining",
+    Order.LEAVE: "leaving",
+}
 
 
 def workers(estate: Estate, workforce: Workforce) -> Iterator[Answer]:
@@ -72,7 +79,7 @@ def _worker(child: Child, row: WorkerReport, now_ns: int) -> Worker:
 def _state(child: Child, row: WorkerReport) -> str:
     """Return what the worker is about, in one word: what it was told counts most."""
     if child.phase is Phase.READY and child.told is not None:
-        return child.told.name.lower()
+        return _TOLD[child.told]
     if child.phase is Phase.READY and row.state is WorkerState.RETIRING:
         return "retiring"
     return child.phase.value

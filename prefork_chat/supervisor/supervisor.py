@@ -3,14 +3,15 @@
 Runs in the main, and only, thread of the process that was started; called by the command. Once per
 turn of the loop, in this order:
 
-    signals → reap → news → requests → carry on with what is under way → answers → systemd → wait
+    signals → reap → news → mail → requests → carry on with what is under way → answers → systemd
+    → wait
 
 What workers say to the keeper is heard within the wait, without such a turn: that is one datagram
 for each client that comes and one for each that goes. What an operator asks for is `operations`',
 what is done with processes is `workforce`'s.
 Signals come in during the wait and nowhere else (`signals`). Fails by what `Estate.make` raises;
-after that it goes on until it is told to stop, or until a worker has crashed `max_crashes` times in
-a row.
+after that it goes on until it is told to stop, until a worker has crashed `max_crashes` times in a
+row, or until the write semaphore is gone.
 """
 
 from __future__ import annotations
@@ -79,9 +80,10 @@ class Supervisor:
     def run(self) -> int:
         """Run the daemon until it is told to stop; return its exit code.
 
-        0 after a stop in order, 1 when workers kept crashing. If an upgrade has brought us here, go
-        on with the daemon that runs already, or only see whether we could. Raises AlreadyRunning,
-        StartError, ListenError or UpgradeError. Main thread of a process without other threads.
+        0 after a stop in order, 1 when workers kept crashing or somebody removed the write
+        semaphore. If an upgrade has brought us here, go on with the daemon that runs already, or
+        only see whether we could. Raises AlreadyRunning, StartError, ListenError or UpgradeError.
+        Main thread of a process without other threads.
         """
         handover = take_handover(os.environ)
         if handover is not None:
@@ -151,6 +153,7 @@ class _Loop:
         self._only_keeper: Final = [(estate.keeper.fileno(), select.POLLIN)]
         self._poll.register(estate.keeper.fileno(), select.POLLIN)
         self._poll.register(self._admin.fileno(), select.POLLIN)
+        self._poll.register(estate.mail.fileno(), select.POLLIN)
         self._is_announced = False
         self._next_sign_ns = 0  # of life, to systemd
 
@@ -162,6 +165,7 @@ class _Loop:
             for pid, status in self._workforce.reap():
                 self._operations.bury(pid, status)
             self._workforce.read_news()
+            self._workforce.recall()
             self._announce_if_ready()
             self._admin.hear()
             self._operations.advance()
@@ -227,6 +231,7 @@ class _Loop:
         """Give up, in a child, what is the supervisor's alone: the lock first, signals last."""
         self._estate.runtime.close_in_child()
         self._keeper.close_in_child()
+        self._estate.mail.close()
         self._admin.close_in_child()
         self._notifier.close()
         self._inbox.reset_in_child()

@@ -16,6 +16,7 @@ import os
 import signal
 import sys
 import time
+from contextlib import ExitStack
 from dataclasses import dataclass
 from functools import partial
 from typing import TYPE_CHECKING, Final
@@ -38,6 +39,7 @@ TRIAL_NS: Final = 30 * NANOSECONDS
 _CHECK: Final = "check"
 _RESUME: Final = "resume"
 _MOST_OUTPUT_BYTES: Final = 4096
+_NOT_FOUND: Final = 127  # as a shell says it
 
 
 class Parcel(msgspec.Struct, frozen=True):
@@ -107,15 +109,14 @@ class Trial:
 
     def __init__(self, deed: Deed, prepare: Callable[[], None]) -> None:
         """Start it; `prepare` gives up, in the child, what is ours. Raises OSError."""
-        parcel = _write_parcel(Parcel(deeds.encode(deed), {}))
-        self._output: Final = os.memfd_create("prefork-chat-trial", os.MFD_CLOEXEC)
-        try:
-            self.pid: Final = spawn(prepare, partial(_run_trial, parcel, self._output))
-        except OSError:
-            os.close(self._output)
-            raise
-        finally:
-            os.close(parcel)
+        with ExitStack() as undo:
+            parcel = _write_parcel(Parcel(deeds.encode(deed), {}))
+            undo.callback(os.close, parcel)
+            with ExitStack() as failed:
+                self._output: Final = os.memfd_create("prefork-chat-trial", os.MFD_CLOEXEC)
+                failed.callback(os.close, self._output)
+                self.pid: Final = spawn(prepare, partial(_run_trial, parcel, self._output))
+                failed.pop_all()
         self.deadline_ns: Final = time.monotonic_ns() + TRIAL_NS
 
     def kill(self) -> None:
@@ -148,8 +149,11 @@ def _run_trial(parcel: int, output: int) -> int:
     os.set_inheritable(parcel, True)
     for standard in (1, 2):
         os.dup2(output, standard)
-    _run_command(f"{_CHECK}:{parcel}", {})
-    return 1  # not reached: exec returns with an exception only
+    try:
+        _run_command(f"{_CHECK}:{parcel}", {})
+    except OSError as error:
+        os.write(output, f"{sys.executable}: {error.strerror}\n".encode())
+    return _NOT_FOUND
 
 
 def _run_command(handover: str, variables: Mapping[str, str]) -> None:

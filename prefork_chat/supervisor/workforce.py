@@ -25,6 +25,7 @@ from prefork_chat.log import (
     WORKER_EXITED,
     WORKER_KILLED,
     WORKER_READY,
+    WORKER_RECALLED,
     WORKER_SPAWNED,
     WORKER_STUCK,
     WORKER_THROTTLED,
@@ -32,7 +33,13 @@ from prefork_chat.log import (
     get_logger,
 )
 from prefork_chat.registry.table import ORDER, STATE, Order, WorkerState
-from prefork_chat.supervisor.children import NANOSECONDS, Children, Ending, describe_status
+from prefork_chat.supervisor.children import (
+    NANOSECONDS,
+    Children,
+    Ending,
+    Phase,
+    describe_status,
+)
 from prefork_chat.supervisor.spawn import spawn
 from prefork_chat.supervisor.stopping import Signal
 from prefork_chat.supervisor.upgrading import Trial
@@ -85,6 +92,8 @@ class Workforce:
         """Go on with the children of a supervisor before us, in this process."""
         for child in children:
             self.children.resume(child)
+            if child.phase is Phase.ABSENT and child.generation:
+                self._estate.mail.watch(child.p_id)
 
     def begin_trial(self, deed: Deed) -> Trial:
         """Run the program that is to take over, to see whether it can; raises OSError."""
@@ -133,6 +142,8 @@ class Workforce:
             )
             if ended is not None:
                 self._log_ended(ended, describe_status(status))
+                if ended.ending is Ending.LEFT:
+                    self._estate.mail.watch(ended.p_id)
         return strangers
 
     def read_news(self) -> None:
@@ -144,6 +155,12 @@ class Workforce:
         for child in self.children.living():
             self._read_state(child)
 
+    def recall(self) -> None:
+        """Have a worker forked for each that has left and for whom something has come since."""
+        for p_id in self._estate.mail.take():
+            if self.children.recall(p_id, time.monotonic_ns()):
+                self._log.info(WORKER_RECALLED, p_id=p_id)
+
     def fork_due(self) -> None:
         """Fork every worker whose time has come; forget the crashes of those who live on."""
         self.children.settle(time.monotonic_ns())
@@ -151,7 +168,10 @@ class Workforce:
             self._fork(child.p_id)
 
     def watch(self) -> None:
-        """Abort or kill the workers whose heart has stopped."""
+        """Abort or kill the workers whose heart has stopped.
+
+        Raises SemaphoreGone if somebody removed the write semaphore.
+        """
         writer_pid = self._estate.registry.writer_pid()
         for sentence in self._watchdog.check(self._pulses(), writer_pid, time.monotonic_ns()):
             self._log.warning(
@@ -201,6 +221,7 @@ class Workforce:
 
     def _fork(self, p_id: int) -> None:
         generation = self.children.next_generation(p_id)
+        self._estate.mail.ignore(p_id)
         self._estate.keeper.prepare_fork(self._estate.registry.generations)
         inheritance = self._estate.inheritance(self._config, p_id, generation)
         now = time.monotonic_ns()

@@ -28,7 +28,7 @@ from prefork_chat.worker.connection import Connection
 
 if TYPE_CHECKING:
     import random
-    from collections.abc import Callable, Iterator, Sequence
+    from collections.abc import Callable, Sequence
 
     from prefork_chat.config import TcpConfig
     from prefork_chat.inheritance import Inheritance
@@ -201,14 +201,10 @@ class Acceptor:
 
     def _is_ahead(self) -> bool:
         """Say whether another worker that accepts has considerably fewer clients."""
-        ready = (row for row in self._others() if row[table.STATE] == WorkerState.READY)
-        least = min(map(_clients_of, ready), default=self._load())
+        others = (p_id for p_id in range(self._table.workers) if p_id != self._p_id)
+        ready = (p for p in others if self._table.row(p)[table.STATE] == WorkerState.READY)
+        least = min(map(self._table.clients, ready), default=self._load())
         return self._load() > least + LEAD_CLIENTS
-
-    def _others(self) -> Iterator[memoryview[int]]:
-        """Return the rows of the other workers."""
-        p_ids = range(self._table.workers)
-        return (self._table.row(p_id) for p_id in p_ids if p_id != self._p_id)
 
     def _retire_if_due(self) -> None:
         """Retire after `connections_per_process`: the successor takes the clients over."""
@@ -216,12 +212,6 @@ class Acceptor:
             self._row[table.STATE] = WorkerState.RETIRING
             self._wake_worker()
             self._log.info(log.WORKER_RETIRING, accepted=self._accepted)
-
-
-def _clients_of(row: memoryview[int]) -> int:
-    """Return how many clients the worker of that row has."""
-    step = table.loop_offset(1) - table.loop_offset(0)
-    return sum(row[table.loop_offset(0) + table.CLIENTS :: step])
 
 
 def _draw_limit(inheritance: Inheritance, rng: random.Random) -> int:

@@ -1,16 +1,20 @@
-"""How a loop takes over the sessions of its predecessor, before it polls for the first time.
+"""How a loop comes to sessions that another process has served, and goes on at the byte.
 
 A session is a slot of the registry and a socket that the supervisor has kept; both outlived the
 process that served them. Adopted clients come in by the same door as new ones. What the predecessor
 had decided and not done, the last record of its journal, is done first (`Transaction.redo`); after
-that nothing tells an adopted client from one that was always here. Runs in the worker's main
-thread, before the loop's own is started. Killed in the middle it is done again by the next worker:
-whatever it does is idempotent, or recorded like the work of any turn.
+that nothing tells an adopted client from one that was always here. Killed in the middle it is done
+again by the next worker: whatever it does is idempotent, or recorded like the work of any turn.
+
+`run` takes over the sessions of the predecessor, in the worker's main thread, before the loop polls
+for the first time. `foster` takes over one that another worker has released on its way out (see
+`leaving`), in the loop's thread, in any turn: of that one nothing is left to be done.
 """
 
 from __future__ import annotations
 
 import contextlib
+import os
 import socket
 from time import monotonic
 from typing import TYPE_CHECKING, Final, NamedTuple
@@ -28,6 +32,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from prefork_chat.inheritance import Inheritance
+    from prefork_chat.keeping import Keep
     from prefork_chat.registry.slots import Held
     from prefork_chat.worker.journal import Record
     from prefork_chat.worker.transaction import Parts, Transaction
@@ -43,9 +48,16 @@ class Adopted(NamedTuple):
 
 
 class Adoption:
-    """Takes over the sessions of one loop. Owner: the main thread, before the loop's starts."""
+    """Takes over sessions for loop (p_id, t_id).
 
-    def __init__(self, inheritance: Inheritance, parts: Parts, transaction: Transaction) -> None:
+    Owner: the main thread until the loop's starts, then the loop.
+    """
+
+    def __init__(
+        self, inheritance: Inheritance, t_id: int, parts: Parts, transaction: Transaction
+    ) -> None:
+        self._here = (inheritance.p_id, t_id)
+        self._is_exact = inheritance.config.server.durability == "exact"
         self._registry = inheritance.registry
         self._kept = inheritance.kept
         self._journal = parts.journal
@@ -55,13 +67,10 @@ class Adoption:
         self._transaction = transaction
         self._log = log.get_logger(p_id=inheritance.p_id, generation=inheritance.generation)
 
-    def run(
-        self, sessions: Sequence[Held], greet: Callable[[Connection], None], *, is_exact: bool
-    ) -> Adopted:
+    def run(self, sessions: Sequence[Held], greet: Callable[[Connection], None]) -> Adopted:
         """Adopt `sessions`, the slots of this loop.
 
-        `greet` says hello to a client that has not heard it yet. `is_exact`: from now on everything
-        is recorded.
+        `greet` says hello to a client that has not heard it yet.
         """
         now = monotonic()
         suspect = self._journal.suspect()
@@ -70,24 +79,49 @@ class Adoption:
             self._restore_words(record)
         missing: dict[tuple[int, int], bytes] = {}
         for held in sessions:
-            connection = self._connect(held.slot, held.generation)
+            connection = self._connect_kept(held.slot, held.generation)
             if connection is None:
                 missing[held.slot, held.generation] = held.name.lower()
                 self._registry.free(held.slot, held.generation)
             else:
                 self._restore(connection, held.name, record, now)
+                if record is None and connection.flags & progress.GREETED:
+                    self._tell_of_the_loss(connection)
                 if not connection.flags & progress.GREETED:
                     greet(connection)
-        self._restore_backlogs(record, is_exact=is_exact)
+        self._restore_backlogs(record)
+        for connection in self._clients.by_fd.values():
+            if connection.flags & progress.TORN and connection.backlog is None:
+                self._tell_of_the_loss(connection)
         if record is not None:
             self._transaction.redo(record, missing)
         expelled = self._clients.by_slot.get(suspect)
         if expelled is not None:
             self._log.error(log.CLIENT_EXPELLED, slot=suspect)
             self._departures.begin(expelled, now, outcomes.expelled())
-        if not is_exact:
+        if not self._is_exact:
             self._journal.clear()
         return Adopted(len(sessions) - len(missing), len(missing))
+
+    def foster(self, given: Keep, now: float) -> Connection | None:
+        """Take over a session that came through the nursery, with its socket.
+
+        None, and the descriptor is closed, if another has taken it over or it has ended. A worker
+        that is killed before the take-over has changed nothing; after it the session is its own
+        and is adopted. This thread alone delivers to the name, so nobody can notice that it is
+        here before it is.
+        """
+        session = (given.slot, given.generation)
+        held = self._registry.take_over(*session, *self._here, progress.RELEASED)
+        if held is None:
+            os.close(given.fd)
+            return None
+        connection = _connect(given.slot, given.generation, held.progress, given.fd)
+        self._restore(connection, held.name, None, now)
+        content = spill.load(self._clients.spill_path(connection))
+        if content is not None:
+            self._restore_backlog(connection, content, content.answered, _NOTHING)
+        return connection
 
     def _restore_words(self, record: Record) -> None:
         """Bring the sessions' words up to the record, if its worker did not come to it."""
@@ -103,15 +137,12 @@ class Adoption:
             if registry.generations[slot] == generation:
                 registry.progress[slot] = word
 
-    def _connect(self, slot: int, generation: int) -> Connection | None:
+    def _connect_kept(self, slot: int, generation: int) -> Connection | None:
         """Make a connection of a slot and its kept socket, None if that was not kept."""
         kept_generation, fd = self._kept.get(slot, (_NOTHING, _NOTHING))
         if kept_generation != generation:
             return None
-        word = self._registry.progress[slot]
-        family = socket.AF_UNIX if word & progress.LOCAL else socket.AF_INET
-        client = socket.SocketType(family, socket.SOCK_STREAM, 0, fd)
-        return Connection(client, slot, generation, word)
+        return _connect(slot, generation, self._registry.progress[slot], fd)
 
     def _restore(
         self, connection: Connection, name: bytes, record: Record | None, now: float
@@ -134,18 +165,16 @@ class Adoption:
             self._departures.begin(connection, now, *record.departing[connection.slot])
         elif not flags & progress.JOINED:
             self._departures.expect_login(connection, now)
-        if record is None and flags & progress.GREETED:
-            self._tell_of_the_loss(connection)
 
     def _tell_of_the_loss(self, connection: Connection) -> None:
-        """Nothing was recorded: what was under way is lost, the client must know."""
+        """What was under way was in its worker's memory only, and is lost: the client must know."""
         if connection.flags & progress.TORN:
             self._clients.say(connection, b"")  # ends the torn line
         connection.flags &= ~progress.TORN
         connection.outstanding = 0
         self._clients.say(connection, outcomes.resumed())
 
-    def _restore_backlogs(self, record: Record | None, *, is_exact: bool) -> None:
+    def _restore_backlogs(self, record: Record | None) -> None:
         """Read what predecessors kept for slow readers; release the answers that are due."""
         confirmed: dict[int, int] = {}
         unsettled: dict[int, int] = {}
@@ -169,17 +198,10 @@ class Adoption:
                 content,
                 max(content.answered, confirmed.get(slot, 0)),
                 unsettled.get(slot, _NOTHING),
-                is_exact=is_exact,
             )
 
     def _restore_backlog(
-        self,
-        connection: Connection,
-        content: spill.Content,
-        answered: int,
-        unsettled: int,
-        *,
-        is_exact: bool,
+        self, connection: Connection, content: spill.Content, answered: int, unsettled: int
     ) -> None:
         """Give a slow reader its backlog back; what ends at `unsettled` is settled by `redo`."""
         kept = content.kept
@@ -192,7 +214,7 @@ class Adoption:
         self._receipts.release(due)
         path = self._clients.spill_path(connection)
         backlog = Backlog.restore(kept, taken, answered)
-        if not is_exact or not (due or backlog.pending_bytes):
+        if not self._is_exact or not (due or backlog.pending_bytes):
             path.unlink(missing_ok=True)
         else:
             backlog.spill = Spill.reopen(path, content, forget_newest_awaited=is_unsettled)
@@ -201,6 +223,13 @@ class Adoption:
         if backlog.pending_bytes:
             connection.written = backlog.end
             self._clients.resume_backlog(connection, backlog)
+
+
+def _connect(slot: int, generation: int, word: int, fd: int) -> Connection:
+    """Make a connection of a slot's word and a socket."""
+    family = socket.AF_UNIX if word & progress.LOCAL else socket.AF_INET
+    client = socket.SocketType(family, socket.SOCK_STREAM, 0, fd)
+    return Connection(client, slot, generation, word)
 
 
 def _session_of(path: Path) -> tuple[int, int]:

@@ -110,6 +110,15 @@ class Backlog:
         kept = [Kept(bytes(chunk.data), chunk.end, chunk.receipts) for chunk in self._chunks]
         self.spill = Spill.rewrite(path, Content(self.start, self.start, kept))
 
+    def protect(self, path: Path) -> bool:
+        """Make sure that there is a spill for whoever goes on; False if the file system is full."""
+        if self.spill is None:
+            try:
+                self.persist(path)
+            except OSError as error:
+                log.get_logger().warning(log.BACKLOG_UNPROTECTED, reason=error.strerror)
+        return self.spill is not None
+
     def _write(self, write: Callable[[Spill], None]) -> None:
         """Keep the spill in step; without room for it the client is served without one."""
         if self.spill is None:

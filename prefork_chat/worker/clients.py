@@ -40,7 +40,8 @@ class Clients:
     Every joined connection is in `present` or, while it has a backlog, in `behind`, by key (folded
     name). `touched` are the connections with lines in `out`, each once. `unread` are those with
     more to read than was read, with their last event. `lost` are given up; they are closed when
-    what their loss caused has been recorded. `answered` are (connection, spill, position,
+    what their loss caused has been recorded. `released` are on their way to other workers, by slot:
+    nobody serves them until they are taken over. `answered` are (connection, spill, position,
     is_over) of slow readers: all up to that position is answered for, and maybe the spill is over.
     """
 
@@ -57,6 +58,7 @@ class Clients:
         "by_slot",
         "lost",
         "present",
+        "released",
         "spills",
         "touched",
         "unread",
@@ -77,6 +79,7 @@ class Clients:
         self.touched: list[Connection] = []
         self.unread: dict[int, int] = {}
         self.lost: list[Connection] = []
+        self.released: dict[int, Connection] = {}
         self.answered: list[tuple[Connection, Spill, int, bool]] = []
 
     def add(self, connection: Connection) -> None:
@@ -175,6 +178,39 @@ class Clients:
         self.unread.pop(connection.fd, None)
         connection.fd = -1
         self.lost.append(connection)
+
+    def release(self, connection: Connection) -> None:
+        """Serve a client no more: from now on another loop may take it over.
+
+        Its socket stays open here until one has.
+        """
+        self._epoll.unregister(connection.fd)
+        del self.by_fd[connection.fd]
+        del self.by_slot[connection.slot]
+        self.unread.pop(connection.fd, None)
+        key = connection.session.key
+        for by_key in (self.present, self.behind):
+            if by_key.get(key) is connection:
+                del by_key[key]
+        connection.fd = -1
+        self.released[connection.slot] = connection
+        self._registry.progress[connection.slot] = connection.word | progress.RELEASED
+
+    def take_back(self, connection: Connection) -> None:
+        """Serve a released client again, of which the registry says that it is ours."""
+        del self.released[connection.slot]
+        connection.fd = connection.socket.fileno()
+        self.add(connection)
+        if connection.session.name:
+            self.enter(connection)
+        self._watch(connection)
+
+    def forget(self, connection: Connection) -> None:
+        """Let go of a released client that another loop has; its connection goes on there."""
+        del self.released[connection.slot]
+        connection.socket.close()
+        if connection.backlog is not None and connection.backlog.spill is not None:
+            connection.backlog.spill.close()
 
     def close_lost(self) -> None:
         """Close whom we gave up, free their slots, and have the keeper let them go."""

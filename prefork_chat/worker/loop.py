@@ -5,7 +5,8 @@ something to say and route its lines, deliver what came for our clients, write o
 that got something, settle the receipts, and send one datagram to every loop that we have something
 for. Read this file from top to bottom to follow a line from socket to socket.
 
-Runs in one thread of a worker; `welcome`, `stop` and `load` may be used from other threads.
+Runs in one thread of a worker; other threads may only ask it for something (`welcome`, `foster`,
+`stop` and their like) and how it is (`load`, `is_deserted`).
 Everything is non-blocking except the registry's write semaphore at JOIN and LEAV (microseconds, or
 until the watchdog has killed a stopped holder). Work is done on batches: a line that crosses this
 file costs a split, a dictionary look-up and an append on either side.
@@ -40,6 +41,7 @@ from prefork_chat.worker.connection import Pause
 from prefork_chat.worker.departures import Departures
 from prefork_chat.worker.desk import Desk
 from prefork_chat.worker.journal import Journal
+from prefork_chat.worker.leaving import Leaving
 from prefork_chat.worker.pace import Pace
 from prefork_chat.worker.receipts import Careful, Receipts
 from prefork_chat.worker.routes import Routes
@@ -49,6 +51,7 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from prefork_chat.inheritance import Inheritance
+    from prefork_chat.keeping import Keep
     from prefork_chat.registry.slots import Held
     from prefork_chat.worker.connection import Connection
     from prefork_chat.worker.outbox import Outbox
@@ -78,7 +81,8 @@ BEATS = 4
 """Heartbeats of an idle worker in the time that the watchdog gives it, if that is short."""
 
 QUIET_SECONDS = 0.1
-"""How long nothing must come before a stopping loop ends: then all that was under way is there."""
+"""How long nothing must come before a stopping or deserted loop ends: then all that was under way
+is there, or nearly always: see `supervisor.mail` for the rest."""
 
 TurnLock: TypeAlias = contextlib.AbstractContextManager[object]
 
@@ -118,7 +122,7 @@ class Loop:
         self._epoll.register(self._wake, EPOLLIN)
         self._clients = Clients(self._epoll, inheritance)
         self._routes = Routes(inheritance, t_id, self._epoll, self._clients)
-        self._receipts = Receipts(p_id, t_id, self._clients, self._routes)
+        self._receipts = Receipts(inheritance, t_id, self._clients, self._routes)
         self._departures = Departures(self._clients, config.server.login_seconds)
         self._desk = Desk(inheritance, self._clients, self._departures)
         self._pace = Pace(self._clients, config.limits)
@@ -133,12 +137,17 @@ class Loop:
             self._departures,
         )
         self._transaction = Transaction(self._parts, self._inbox, config)
+        self._adoption = Adoption(inheritance, t_id, self._parts, self._transaction)
+        self._leaving = Leaving(inheritance, t_id, self._parts)
         self._taken: list[int] = []
         self._origins: dict[bytes, Origin] = {}
         self._newcomers: deque[Connection] = deque()
+        self._given: deque[Keep] = deque()
         self._stop_by: float | None = None
         self._is_stopping = False
         self._is_handing_over = False
+        self._is_leaving = False
+        self._ends_deserted = False
         self._inbox_at = 0.0
         self._lines = 0
         self._refused = 0
@@ -147,14 +156,19 @@ class Loop:
 
     @property
     def load(self) -> int:
-        """Clients that this loop has, newcomers included (any thread)."""
-        return len(self._clients.by_fd) + len(self._newcomers)
+        """Clients that this loop has, those on their way to or from it included (any thread)."""
+        coming = len(self._newcomers) + len(self._given)
+        return coming + len(self._clients.by_fd) + len(self._clients.released)
+
+    @property
+    def is_deserted(self) -> bool:
+        """True when nobody is here and nothing has come or gone for a moment (any thread)."""
+        return not self.load and self._is_quiet(monotonic())
 
     def adopt(self, sessions: Sequence[Held]) -> Adopted:
         """Take over the sessions of the predecessor (main thread, before `run`)."""
-        adoption = Adoption(self._inheritance, self._parts, self._transaction)
-        greet = partial(self._greet, now=monotonic())
-        adopted = adoption.run(sessions, greet, is_exact=self._is_exact)
+        adopted = self._adoption.run(sessions, partial(self._greet, now=monotonic()))
+        self._inbox_at = monotonic()
         self._taken = self._journal.taken()
         counters.follow_peeks(self._inbox)
         return adopted
@@ -162,6 +176,21 @@ class Loop:
     def welcome(self, connection: Connection) -> None:
         """Hand a freshly accepted client over (acceptor thread)."""
         self._newcomers.append(connection)
+        os.eventfd_write(self._wake, 1)
+
+    def foster(self, given: Keep) -> None:
+        """Hand over a client that another worker has released (main thread)."""
+        self._given.append(given)
+        os.eventfd_write(self._wake, 1)
+
+    def leave(self) -> None:
+        """Ask the loop to move its clients to other workers (any thread)."""
+        self._is_leaving = True
+        os.eventfd_write(self._wake, 1)
+
+    def end_deserted(self) -> None:
+        """Ask the loop to end when it is deserted (any thread)."""
+        self._ends_deserted = True
         os.eventfd_write(self._wake, 1)
 
     def stop(self, stop_by: float) -> None:
@@ -177,14 +206,14 @@ class Loop:
     # The turn
 
     def run(self) -> None:
-        """Turn until told to stop or to hand over (the loop's own thread).
+        """Turn until told to stop, to hand over, or to end deserted (the loop's own thread).
 
         Stopped, it has closed every client when it returns.
         """
-        while not (self._is_stopping and self._is_quiet()):
+        while not (self._is_stopping and self._is_done()):
             events = self._epoll.poll(self._sleep_seconds(), MOST_EVENTS)
             with self._turn_lock:
-                if self._is_handing_over:
+                if self._is_handing_over or (self._ends_deserted and self.is_deserted):
                     self._transaction.hand_over()
                     return
                 self._turn(events)
@@ -212,6 +241,8 @@ class Loop:
         if not self._transaction.is_empty:
             self._transaction.carry_out()
         self._look_at_the_clock(now)
+        if self._is_leaving and self._transaction.is_empty:
+            self._leaving.advance(now)
 
     def _look_after(self, connection: Connection, event: int, now: float) -> None:
         """Handle what else there is of a client: it takes bytes again, it hung up, it is paused."""
@@ -233,6 +264,7 @@ class Loop:
         elif fd == self._wake:
             os.eventfd_read(self._wake)
             self._greet_newcomers(now)
+            self._foster_given(now)
             if self._stop_by is not None and not self._is_stopping:
                 self._begin_to_stop(now)
         else:
@@ -388,10 +420,8 @@ class Loop:
         header, _, body = section.partition(b"\n")
         if header.startswith(envelope.MESSAGES):
             self._deliver(self._origin(header), body.split(b"\n"))
-        elif header.startswith(envelope.RECEIPTS):
-            self._receipts.receive(*envelope.parse_receipts(header), body)
         else:
-            self._receipts.reroute(self._origin(header), body.split(b"\n"))
+            self._receipts.receive(*envelope.parse_receipts(header), body)
 
     def _origin(self, header: bytes) -> Origin:
         origin = self._origins.get(header)
@@ -456,6 +486,13 @@ class Loop:
             self._newcomers.popleft()  # only now: `load` must not miss it
             self._greet(connection, now)
 
+    def _foster_given(self, now: float) -> None:
+        while self._given:
+            connection = self._adoption.foster(self._given[0], now)
+            self._given.popleft()
+            if connection is not None and self._is_stopping:
+                self._say_stopping(connection)
+
     def _greet(self, connection: Connection, now: float) -> None:
         """Say hello to a client that has not heard it yet."""
         connection.flags |= progress.GREETED
@@ -467,6 +504,9 @@ class Loop:
     def _begin_to_stop(self, now: float) -> None:
         self._is_stopping = True
         self._inbox_at = now
+        if self._is_leaving:
+            self._is_leaving = False
+            self._leaving.recall(now)
         for connection in self._clients.by_fd.values():
             self._say_stopping(connection)
 
@@ -474,16 +514,19 @@ class Loop:
         self._clients.pause(connection, Pause.STOPPING)
         self._clients.say(connection, outcomes.going_down())
 
-    def _is_quiet(self) -> bool:
+    def _is_done(self) -> bool:
         """Say whether a stopping loop has nothing left to do, or no time left."""
         now = monotonic()
         if self._stop_by is not None and now >= self._stop_by:
             return True
+        return self._is_quiet(now) and not any(
+            connection.backlog for connection in self._clients.by_fd.values()
+        )
+
+    def _is_quiet(self, now: float) -> bool:
+        """Say whether nothing has come of late, and nothing waits to be sent or done."""
         return (
-            now - self._inbox_at >= QUIET_SECONDS
-            and self._routes.is_empty
-            and not self._has_work
-            and not any(connection.backlog for connection in self._clients.by_fd.values())
+            now - self._inbox_at >= QUIET_SECONDS and self._routes.is_empty and not self._has_work
         )
 
     # The clock
@@ -499,7 +542,10 @@ class Loop:
         if self._is_stopping:
             return QUIET_SECONDS / 4
         wake_at = min(self._departures.wake_at(), self._pace.wake_at())
-        return min(self._beat_seconds, max(0.0, wake_at - monotonic()))
+        seconds = min(self._beat_seconds, max(0.0, wake_at - monotonic()))
+        if self._is_leaving:
+            return min(seconds, self._leaving.wait_seconds)
+        return min(seconds, QUIET_SECONDS / 4) if self._ends_deserted else seconds
 
     def _look_at_the_clock(self, now: float) -> None:
         """Do what is due, free the names of those who went, beat, and publish the counters."""

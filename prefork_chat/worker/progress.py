@@ -4,7 +4,8 @@ It is part of the turn's record and stored in the slot when the turn is carried 
 ahead of what the client has seen. Owner: the loop that owns the session; others only look.
 
     bits 0-24    the decoder's state (`Decoder.state`)
-    bits 25-31   flags, as below
+    bits 25-30   flags, as below
+    bit 31       RELEASED
     bits 32-62   CHATs that have no answer yet
 """
 
@@ -24,6 +25,10 @@ LOCAL: Final = 1 << 29
 """A Unix socket: the kernel keeps no counters for it."""
 TORN: Final = 1 << 30
 """Part of a line has been written to it, and the rest is in its worker's memory only."""
+
+RELEASED: Final = 1 << 31
+"""Its loop has let go of it, on its way out: whoever takes it over (`Registry.take_over`) has it.
+Says where a session is, not what it is, and so is no part of a connection's flags."""
 
 FLAGS: Final = QUIET | GREETED | JOINED | LEAVING | LOCAL | TORN
 DECODER: Final = (1 << 25) - 1

@@ -2,9 +2,9 @@
 
 The loop that delivers a message answers for it, once the kernel has taken the bytes that it wrote:
 that is the promise of `OK CHAT`. What needs no write, a refusal or a name that is not here, is
-answered at once. The loop that the message came from gives the answer to whoever holds the slot in
-that generation, and to nobody else. Owner: one loop; only its thread comes here, while it holds the
-turn.
+answered at once. The answer goes to the loop that has the sender's session then, wherever it was
+when the message was sent; that loop gives it to whoever holds the slot in that generation, and to
+nobody else. Owner: one loop; only its thread comes here, while it holds the turn.
 """
 
 from __future__ import annotations
@@ -19,6 +19,7 @@ from prefork_chat.protocol.replies import Code
 from prefork_chat.worker.spill import Awaited
 
 if TYPE_CHECKING:
+    from prefork_chat.inheritance import Inheritance
     from prefork_chat.worker.backlog import Backlog
     from prefork_chat.worker.clients import Clients
     from prefork_chat.worker.connection import Connection
@@ -50,8 +51,11 @@ class Receipts:
     knows. `has_answered` is set with every answer, until somebody clears it.
     """
 
-    def __init__(self, p_id: int, t_id: int, clients: Clients, routes: Routes) -> None:
-        self._here = (p_id, t_id)
+    def __init__(
+        self, inheritance: Inheritance, t_id: int, clients: Clients, routes: Routes
+    ) -> None:
+        self._here = (inheritance.p_id, t_id)
+        self._registry = inheritance.registry
         self._clients = clients
         self._routes = routes
         self.deliveries: list[tuple[Origin, list[bytes], list[tuple[bytes, bytes]]]] = []
@@ -66,7 +70,8 @@ class Receipts:
         if careful.refusals:
             self.answer(origin, len(careful.refusals), careful.refusals)
         if careful.strays:
-            self._bounce(origin, careful.strays)
+            self.bounced += len(careful.strays)
+            self._reroute(origin, careful.strays)
 
     def record(self) -> list[Delivery]:
         """Return what `settle` will answer for, for the turn's record."""
@@ -130,51 +135,62 @@ class Receipts:
     def answer(self, origin: Origin, answered: int, lines: list[bytes]) -> None:
         """Send reply lines to a session, settling `answered` of its CHATs."""
         self.has_answered = True
-        if (origin.p_id, origin.t_id) == self._here:
-            self.receive(origin.slot, origin.generation, answered, b"\n".join(lines))
-            return
-        outbox = self._routes.outbox(origin.p_id, origin.t_id)
-        for section in envelope.pack_receipts(origin, answered, lines):
-            outbox.add(section)
+        connection = self._clients.of_session(origin.slot, origin.generation)
+        if connection is not None:
+            self._receive_here(connection, answered, b"\n".join(lines))
+        else:
+            self._send(origin.slot, origin.generation, answered, lines)
 
     def receive(self, slot: int, generation: int, answered: int, text: bytes) -> None:
-        """Give reply lines to the session that waits for them.
-
-        If the slot is somebody else's by now, they are nobody's business any more.
-        """
+        """Give reply lines to the session that waits for them."""
         connection = self._clients.of_session(slot, generation)
         if connection is not None:
-            connection.outstanding = max(0, connection.outstanding - answered)
-            self._clients.say(connection, text)
-
-    def _bounce(self, origin: Origin, lines: list[bytes]) -> None:
-        """Return lines to the loop of their origin: their names are not, or no longer, here."""
-        self.bounced += len(lines)
-        if (origin.p_id, origin.t_id) == self._here:
-            self.reroute(origin, lines)
+            self._receive_here(connection, answered, text)
         else:
-            section = envelope.pack_bounced(origin, lines)
-            self._routes.outbox(origin.p_id, origin.t_id).add(section)
+            self._send(slot, generation, answered, text.split(b"\n"))
 
-    def reroute(self, origin: Origin, lines: list[bytes]) -> None:
-        """Look again for names that were not where we thought; tell the sender of the missing.
+    def _receive_here(self, connection: Connection, answered: int, text: bytes) -> None:
+        connection.outstanding = max(0, connection.outstanding - answered)
+        self._clients.say(connection, text)
 
-        A name that the registry has here and we have not is of somebody who is leaving. Other lines
-        cannot bounce for ever: the registry names a loop for as long as that loop has the name,
-        save for the rest of the turn in which its owner leaves.
+    def _send(self, slot: int, generation: int, answered: int, lines: list[bytes]) -> None:
+        """Send reply lines to the loop that has a session that is not here, or not any more.
+
+        If it is over, or about to be, they are nobody's business any more.
         """
+        loop = self._registry.loop_of(slot, generation)
+        if loop is None or (loop == self._here and slot not in self._clients.released):
+            return
+        for section in envelope.pack_receipts(slot, generation, answered, lines):
+            if loop == self._here:
+                self._routes.hold(section)
+            else:
+                self._routes.outbox(*loop).add(section)
+
+    def _reroute(self, origin: Origin, lines: list[bytes]) -> None:
+        """Send lines on whose names are not, or no longer, here; tell the sender of the missing.
+
+        A name that the registry has here and we have not is of somebody who is on his way to
+        another loop, or else is leaving. Other lines cannot go on for ever: the registry names a
+        loop for as long as that loop has the name, save for the rest of the turn in which its owner
+        leaves.
+        """
+        held = []
         refusals = []
         for line in lines:
             tag, destination, _ = envelope.parse_line(line)
-            self._routes.by_name.pop(destination, None)
             outbox = self._routes.find(destination)
             if outbox is self._routes.own and self._clients.find(fold(destination)) is None:
+                if self._routes.by_name[destination][1] in self._clients.released:
+                    held.append(line)
+                    continue
                 outbox = None
             if outbox is None:
                 refusals.append(outcomes.undelivered(Code.NOUSER, destination, tag))
                 continue
             outbox.lines.append(line)
             outbox.seal(origin)
+        if held:
+            self._routes.hold(envelope.pack_messages(origin, held))
         if refusals:
-            text = b"\n".join(refusals)
-            self.receive(origin.slot, origin.generation, len(refusals), text)
+            self.answer(origin, len(refusals), refusals)

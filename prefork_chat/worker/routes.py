@@ -3,9 +3,10 @@
 The registry knows every name's location; a loop asks it once and remembers the outbox of the loop
 where that name lives, with the slot of who had it and that slot's owner word (0.03 µs instead of a
 probe). It is good while that word is the same: who leaves and comes back elsewhere, or is moved, is
-found there by the next line, so lines to him stay in order. A name that moves while a line is under
-way is found gone by the destination loop, which bounces the line. Owner: one loop; only its thread
-comes here, while it holds the turn.
+found there by the next line. A name that moves while a line is under way is found gone by the
+destination loop, which sends the line on. What is for a session on its way from here to another
+loop is *held*: it goes into our own pair, to come round again, once that session is somewhere.
+Owner: one loop; only its thread comes here, while it holds the turn.
 """
 
 from __future__ import annotations
@@ -21,6 +22,9 @@ from prefork_chat.worker.outbox import Outbox, OwnOutbox
 if TYPE_CHECKING:
     from prefork_chat.inheritance import Inheritance
     from prefork_chat.worker.clients import Clients
+
+_HELD = -1
+"""Where `_blocked` has what is held: it waits for no pair."""
 
 GENERATION_SHIFT = 40
 """A worker's datagrams have higher numbers than all of its predecessors': 10**12 for each."""
@@ -41,6 +45,7 @@ class Routes:
         "_clients",
         "_epoll",
         "_filled",
+        "_held",
         "_limit_bytes",
         "_loop",
         "_numbers",
@@ -65,6 +70,8 @@ class Routes:
         self.own = OwnOutbox(inheritance.p_id, t_id)
         self._outboxes: dict[tuple[int, int], Outbox] = {(inheritance.p_id, t_id): self.own}
         self._filled: list[Outbox] = []
+        inlet_fd = inheritance.pairs.processes[inheritance.p_id].inlet.fileno()
+        self._held = Outbox(inheritance.p_id, t_id, inlet_fd, self._filled)
         self._blocked: dict[int, list[Outbox]] = {}
         self.by_name: dict[bytes, tuple[Outbox, int, int]] = {}
         self.owners = inheritance.registry.owners
@@ -112,6 +119,8 @@ class Routes:
         """Send what a predecessor had to send, whether it did or not."""
         for p_id, datagram in datagrams:
             outbox = self.outbox(p_id, datagram[0])
+            if outbox is self.own:
+                outbox = self._held
             outbox.resume(datagram)
             if not outbox.is_blocked and not outbox.drain():
                 self._block(outbox)
@@ -125,6 +134,20 @@ class Routes:
             self._release(outbox)
         self._filled.clear()
 
+    def hold(self, section: bytes) -> None:
+        """Have a section come back to us, but not before `send_held`."""
+        self._held.add(section)
+        if not self._held.is_blocked:
+            self._held.is_blocked = True
+            self._blocked[_HELD] = [self._held]
+
+    def send_held(self) -> None:
+        """Send ourselves what was held, as far as it has been recorded."""
+        if self._blocked.pop(_HELD, None) is not None:
+            self._held.is_blocked = False
+            if not self._held.drain():
+                self._block(self._held)
+
     @property
     def is_filled(self) -> bool:
         """True when there is something to flush."""
@@ -132,8 +155,13 @@ class Routes:
 
     @property
     def is_empty(self) -> bool:
-        """True when nothing waits for room in a pair."""
+        """True when nothing waits, for room in a pair or for the end of a move."""
         return not self._blocked
+
+    @property
+    def is_blocked(self) -> bool:
+        """True when something waits for room in a pair."""
+        return bool(self._blocked.keys() - {_HELD})
 
     def _block(self, outbox: Outbox) -> None:
         outbox.is_blocked = True

@@ -84,7 +84,11 @@ class Spill:
         """Begin a new log at position `first` of the stream, in the place of any older one."""
         flags = os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC
         spill = cls(path, os.open(path, flags, 0o600))
-        spill._write(_HEADER.pack(first, first, first))
+        try:
+            spill._write(_HEADER.pack(first, first, first))
+        except OSError:
+            spill.remove()
+            raise
         return spill
 
     @classmethod
@@ -132,9 +136,13 @@ class Spill:
         """Note that the kernel has taken all up to `position`."""
         self._set(_TAKEN_OFFSET, position)
 
+    def close(self) -> None:
+        """Leave the file to another loop."""
+        os.close(self._fd)
+
     def remove(self) -> None:
         """Close and remove the file."""
-        os.close(self._fd)
+        self.close()
         with contextlib.suppress(FileNotFoundError):
             self._path.unlink()
 

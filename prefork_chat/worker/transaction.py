@@ -320,7 +320,7 @@ class Transaction:
         if connection.fd < 0:
             return
         backlog = self._clients.stall(connection, data, taken)
-        if not self._is_exact:
+        if backlog.spill is None:
             self._set_torn(connection, progress.TORN)
         if backlog.pending_bytes >= self._pending_limit:
             self._clients.pause(connection, Pause.UNREAD)
@@ -404,6 +404,7 @@ class Transaction:
                 if index > noted
                 and (connection := self._clients.of_session(slot, generation)) is not None
                 and connection.flags & progress.LOCAL
+                and connection.backlog is None
             ),
             0,
         )

@@ -21,9 +21,10 @@ import threading
 from time import monotonic, monotonic_ns
 from typing import TYPE_CHECKING
 
-from prefork_chat import log
+from prefork_chat import keeping, log
 from prefork_chat.registry import table
 from prefork_chat.registry.table import Order, WorkerState
+from prefork_chat.worker import progress
 from prefork_chat.worker.acceptor import Acceptor
 from prefork_chat.worker.loop import Loop, beat_seconds, make_turn_lock
 from prefork_chat.worker.router import Router
@@ -32,6 +33,7 @@ if TYPE_CHECKING:
     from types import FrameType
 
     from prefork_chat.inheritance import Inheritance
+    from prefork_chat.registry.slots import Held
 
 EXIT_ORPHANED = 1
 EXIT_FAILED = 70
@@ -39,6 +41,9 @@ EXIT_FAILED = 70
 
 WATCH_SECONDS = 0.05
 """How often the main thread looks whether the loops have ended, once they are to."""
+
+MOST_GIVEN = 64
+"""Sessions taken out of the nursery in one go."""
 
 STOP_SHARE = 0.8
 """A worker uses this share of `stop_seconds` to say good-bye, and has the rest to end by itself."""
@@ -82,7 +87,7 @@ class _Worker:
         )
         self._is_told_to_end = False
         self._is_ending = False
-        self._is_draining = False
+        self._is_to_be_deserted = False
         self._is_handing_over = False
         self._threads: list[threading.Thread] = []
         self._woken, self._waker = socket.socketpair()
@@ -95,12 +100,15 @@ class _Worker:
         os.eventfd_write(self._inheritance.news, 1)
         self._poller.register(self._inheritance.supervisor_pidfd, select.EPOLLIN)
         self._poller.register(self._woken, select.EPOLLIN)
+        self._poller.register(self._inheritance.nursery, select.EPOLLIN)
         while not self._is_over():
             for fd, _ in self._poller.poll(self._sleep_seconds()):
                 if fd == self._inheritance.supervisor_pidfd:
                     return EXIT_ORPHANED
                 if fd == self._woken.fileno():
                     self._woken.recv(64)
+                elif fd == self._inheritance.nursery.fileno():
+                    self._foster()
                 else:
                     with self._turn_lock:
                         self._router.forward()
@@ -113,7 +121,7 @@ class _Worker:
         """Take over the sessions of the predecessor, and close what belongs to other workers."""
         inheritance = self._inheritance
         started_ns = monotonic_ns()
-        mine = [held for held in inheritance.registry.sessions() if held.p_id == inheritance.p_id]
+        mine = [held for held in inheritance.registry.sessions() if self._is_mine(held)]
         adopted = [
             loop.adopt([held for held in mine if held.t_id == t_id])
             for t_id, loop in enumerate(self._loops)
@@ -129,6 +137,28 @@ class _Worker:
                 missing=sum(count for _, count in adopted),
                 milliseconds=round((monotonic_ns() - started_ns) / 1e6, 1),
             )
+
+    def _is_mine(self, held: Held) -> bool:
+        """Say whether a session is to be adopted here; it is, once this has said so.
+
+        What the predecessor released on its way out may have been taken over by others meanwhile.
+        """
+        inheritance = self._inheritance
+        if held.p_id != inheritance.p_id or not held.progress & progress.RELEASED:
+            return held.p_id == inheritance.p_id
+        here = (held.p_id, held.t_id)
+        taken = inheritance.registry.take_over(held.slot, held.generation, *here, progress.RELEASED)
+        return taken is not None
+
+    def _foster(self) -> None:
+        """Give the sessions that other workers have released to us to our loops."""
+        for _ in range(MOST_GIVEN):
+            try:
+                given = keeping.take(self._inheritance.nursery)
+            except BlockingIOError:
+                return
+            if given.fd != keeping.NO_FD:  # else whoever gave it takes it back
+                min(self._loops, key=lambda loop: loop.load).foster(given)
 
     def _sleep_seconds(self) -> float:
         is_ending = self._is_ending or self._acceptor.is_retiring
@@ -152,17 +182,22 @@ class _Worker:
                 for loop in self._loops:
                     loop.stop(monotonic() + share)
             case Order.DRAIN:
-                self._is_draining = True
-            case Order.HAND_OVER | Order.LEAVE:
+                self._is_to_be_deserted = True
+            case Order.LEAVE:
+                self._is_to_be_deserted = True
+                for loop in self._loops:
+                    loop.leave()
+            case Order.HAND_OVER:
                 self._is_handing_over = True
 
     def _is_over(self) -> bool:
         """Say whether nothing is left to do; takes the last steps there."""
         if not self._is_ending or not self._acceptor.is_done:
             return False
-        if self._is_draining and not any(loop.load for loop in self._loops):
-            self._is_draining = False
-            self._is_handing_over = True
+        if self._is_to_be_deserted and all(loop.is_deserted for loop in self._loops):
+            self._is_to_be_deserted = False
+            for loop in self._loops:
+                loop.end_deserted()
         if self._is_handing_over:
             for loop in self._loops:
                 loop.hand_over()

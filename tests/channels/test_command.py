@@ -8,6 +8,8 @@ import select
 import signal
 import subprocess
 import sys
+import tempfile
+from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
 import pytest
@@ -19,7 +21,7 @@ from tests.channels.traces import traces
 from tests.registry.processes import until
 
 if TYPE_CHECKING:
-    from pathlib import Path
+    from collections.abc import Iterator
 
 _NOBODY: Final = 65534
 _DATA: Final = os.urandom(200_000) + b"\0\n" + bytes(range(256)) * 2000
@@ -143,16 +145,23 @@ def test_a_second_server_and_a_second_reader_are_refused(command: Command) -> No
         assert end(reader)[0] == end(server)[0] == 0
 
 
+@pytest.fixture
+def common_directory() -> Iterator[Path]:
+    """A directory that everybody may enter: pytest closes those of its own to all others."""
+    with tempfile.TemporaryDirectory(dir="/tmp") as name:
+        directory = Path(name)
+        directory.chmod(0o755)
+        yield directory
+
+
 @pytest.mark.skipif(os.geteuid() != 0, reason="only root can be another user")
-def test_another_user_is_not_permitted(command: Command, tmp_path: Path) -> None:
+def test_another_user_is_not_permitted(common_directory: Path) -> None:
     becoming = ["setpriv", f"--reuid={_NOBODY}", f"--regid={_NOBODY}", "--clear-groups"]
-    parent = tmp_path
-    while parent.stat().st_uid == 0 and parent.parent != parent and parent.name != "tmp":
-        parent.chmod(0o755)
-        parent = parent.parent
-    other = Command(command.key, tmp_path / "nobody")
-    (tmp_path / "nobody").mkdir()
-    os.chown(tmp_path / "nobody", _NOBODY, _NOBODY)
+    (key := common_directory / "key").touch()
+    command = Command(key, common_directory / "ledger")
+    other = Command(key, common_directory / "nobody")
+    other.ledger.mkdir()
+    os.chown(other.ledger, _NOBODY, _NOBODY)
     for mechanism in (SYSV_QUEUE, SHARED_MEMORY):
         with started(command.channel("serve", mechanism), stdin=subprocess.PIPE) as server:
             until(lambda: is_served(command, by=server.pid))

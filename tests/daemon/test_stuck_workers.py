@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import re
+import signal
+import subprocess
 from typing import TYPE_CHECKING
 
 import pytest
@@ -75,3 +78,24 @@ def test_a_daemon_whose_semaphore_was_removed_says_so_and_ends(
     client.expect_cut()
     assert daemon.wait() == 1
     assert "is gone" in str(daemon.log)
+
+
+def test_a_daemon_whose_write_semaphore_was_removed_says_good_bye_to_its_clients(
+    start_daemon: StartDaemon,
+) -> None:
+    daemon = start_daemon()
+    # A worker fails when it lets its clients go, which takes the semaphore: after it told them.
+    daemon.log.expect(log.SUPERVISOR_DEGRADED, log.WORKER_FAILED, log.WORKER_EXITED)
+    people = [daemon.join(f"p{n}", n % 2) for n in range(4)]
+    semaphore_id = daemon.objects.semaphore_id("write")
+    subprocess.run(["ipcrm", "-s", str(semaphore_id)], check=True)
+    daemon.signal(signal.SIGCHLD)  # look around now, and not only when a heartbeat is overdue
+    for person in people:
+        person.expect("NOTE server is going down")
+        person.expect_cut()
+    assert daemon.wait() == 1
+    reason = daemon.log.wait_for(log.SUPERVISOR_DEGRADED)["reason"]
+    assert re.fullmatch(r"the registry's semaphore 0x[0-9a-f]+ is gone: .* removed it .*", reason)
+    assert daemon.log.events(log.SUPERVISOR_STOPPING, reason=reason)
+    assert len(daemon.log.events(log.WORKER_EXITED, meaning="stopped")) == 2
+    assert not daemon.log.events(log.WORKER_KILLED)

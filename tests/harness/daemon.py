@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import os
 import signal
-import subprocess
 import sys
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager
@@ -22,15 +21,13 @@ from prefork_chat import log
 from prefork_chat.config import Address, parse_address
 from tests.harness import processes
 from tests.harness.client import LineClient
-from tests.harness.events import EventLog
 from tests.harness.ipc import DaemonObjects, posix_names, sysv_names, used_by
+from tests.harness.program import Program
 from tests.harness.sockets import serving_pid
 from tests.harness.waiting import PATIENCE_SECONDS, until
 
 if TYPE_CHECKING:
     import socket
-
-_ROOT: Final = Path(__file__).parents[2]
 
 _CONNECTS: Final = 100
 """Most connections made to get one at a certain worker. Workers take turns, so a few do."""
@@ -38,7 +35,7 @@ _CONNECTS: Final = 100
 _KILLED: Final = (log.WORKER_EXITED, log.WORKER_THROTTLED)
 
 
-class Daemon:
+class Daemon(Program):
     """One run of the daemon.
 
     `log` is what it logs; `directory` its runtime directory; `objects` the IPC objects that it has.
@@ -68,22 +65,14 @@ class Daemon:
         self.objects: Final = DaemonObjects(self.directory)
         self._strange_objects: Final = self.objects.existing() | sysv_names() | posix_names()
         self._clients: Final = ExitStack()
-        self._process: Final = subprocess.Popen(
+        super().__init__(
             [
                 *(sys.executable, "-m", program, "serve"),
                 *(word for flag, value in options.items() for word in _flag(flag, value)),
             ],
-            cwd=_ROOT,
-            env=environ,
-            stdin=subprocess.DEVNULL,
-            stdout=subprocess.DEVNULL,
-            stderr=subprocess.PIPE,
-            start_new_session=True,
+            directory / "daemon.log",
+            environ=environ,
         )
-        assert self._process.stderr is not None
-        copy = (directory / "daemon.log").open("ab")
-        self.pid: Final = self._process.pid
-        self.log: Final = EventLog(self._process.stderr, copy)
         self._is_finished = False
 
     @classmethod
@@ -220,24 +209,6 @@ class Daemon:
 
     # The end
 
-    def signal(self, number: int) -> None:
-        """Send a signal to the supervisor."""
-        os.kill(self.pid, number)
-
-    def wait(self, seconds: float = PATIENCE_SECONDS) -> int:
-        """Wait until the supervisor has ended and nobody writes to the log any more.
-
-        Returns its exit code, negative for a signal.
-        """
-        code = self._process.wait(seconds)
-        self.log.wait_for_end(seconds)
-        return code
-
-    def stop(self) -> int:
-        """Stop it in order with SIGTERM; return its exit code."""
-        self.signal(signal.SIGTERM)
-        return self.wait()
-
     def finish(self) -> None:
         """End the daemon, in order if it still runs, and fail unless all of it has gone.
 
@@ -260,15 +231,11 @@ class Daemon:
         """Kill what is left of it, whatever that is, and let go of the log."""
         self._is_finished = True
         self._clients.close()
-        if processes.living_group(self.pid):
-            # The group is there, so its number still means our daemon.
-            os.killpg(self.pid, signal.SIGKILL)
-        self._process.wait(PATIENCE_SECONDS)
-        self.objects.remove_semaphores()
-        self.log.close()
+        super().abandon()
+        self.objects.remove()
 
     def _check_nothing_is_left(self) -> None:
-        survivors = processes.living_group(self.pid)
+        survivors = self.survivors()
         assert not survivors, f"processes {survivors} are left:\n{self.log}"
         left = (self.objects.existing() | used_by(self._all_pids())) - self._strange_objects
         assert not left, f"{left} left:\n{self.log}"

@@ -14,7 +14,7 @@ from typing import IO, TYPE_CHECKING, Any, Final
 from tests.harness.waiting import PATIENCE_SECONDS
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterator
 
 Event = dict[str, Any]
 """A line of the log: `event`, `level`, `pid`, and what the event is about."""
@@ -58,6 +58,38 @@ class EventLog:
         self._wait(has_come, f"{count} x {event} {fields}", seconds)
         assert len(found) >= count, f"the log ended without {count} x {event} {fields}:\n{self}"
         return found[count - 1]
+
+    def follow(self, event: str, seconds: float = PATIENCE_SECONDS) -> Iterator[Event]:
+        """Yield the lines of `event`, those to come included, until the log ends.
+
+        Fails when there is no line of any kind for so many seconds.
+        """
+        seen = 0
+        while True:
+            with self._news:
+                self._wait(lambda: len(self._events) > seen or self._has_ended, event, seconds)  # noqa: B023
+                fresh, seen = self._events[seen:], len(self._events)
+            if not fresh:
+                return
+            yield from (found for found in fresh if found["event"] == event)
+
+    @property
+    def has_ended(self) -> bool:
+        """Say whether no process has the log open any more."""
+        with self._news:
+            return self._has_ended
+
+    @property
+    def all_events(self) -> list[Event]:
+        """All lines so far that are events."""
+        with self._news:
+            return list(self._events)
+
+    @property
+    def text(self) -> list[str]:
+        """All lines so far that are no events."""
+        with self._news:
+            return list(self._text)
 
     def wait_for_text(self, pattern: str, seconds: float = PATIENCE_SECONDS) -> str:
         """Wait for a line that is no event (a stack dump) and contains `pattern`; return it."""

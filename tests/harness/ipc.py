@@ -14,7 +14,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
-from prefork_chat.registry.ipc import Semaphore, SemaphoreGone
+from prefork_chat.registry.ipc import Semaphore, SemaphoreGone, remove_leftover_memory
 from prefork_chat.supervisor.ledger import Ledger
 from prefork_chat.supervisor.runtime import RuntimeDirectory
 
@@ -42,28 +42,42 @@ class DaemonObjects:
         try:
             ledger = Ledger(RuntimeDirectory(directory, fd, -1))
             self._keys = {
-                purpose: [ledger.semaphore_key(purpose, attempt) for attempt in _ATTEMPTS]
+                (purpose, attempt): ledger.semaphore_key(purpose, attempt)
+                for attempt in _ATTEMPTS
                 for purpose in PURPOSES
             }
-            self._names = [ledger.memory_name("registry", attempt) for attempt in _ATTEMPTS]
+            self._names = {
+                attempt: ledger.memory_name("registry", attempt) for attempt in _ATTEMPTS
+            }
         finally:
             os.close(fd)
 
     def existing(self) -> set[str]:
-        """Name those that exist now."""
-        found = {f"/dev/shm{name}" for name in self._names if os.path.exists(f"/dev/shm{name}")}
-        for purpose, semaphore in self._semaphores():
-            found.add(f"the {purpose} semaphore {semaphore.key:#x}")
-        return found
+        """Name those that exist now: `semaphore accept 0`, the 0 being the ledger's attempt."""
+        return {
+            *(f"semaphore {purpose} {attempt}" for purpose, attempt, _ in self._semaphores()),
+            *(
+                f"memory registry {attempt}"
+                for attempt, name in self._names.items()
+                if os.path.lexists(f"/dev/shm{name}")
+            ),
+        }
 
-    def remove_semaphores(self) -> None:
-        """Remove the semaphores of a daemon that was killed."""
-        for _, semaphore in self._semaphores():
+    def remove(self) -> None:
+        """Remove all that a daemon left which was killed, listed in its ledger or not."""
+        for _, _, semaphore in self._semaphores():
             semaphore.remove()
+        for name in self._names.values():
+            remove_leftover_memory(name)
 
     def semaphore(self, purpose: str) -> Semaphore:
         """Return the semaphore for one of `PURPOSES` of the daemon that runs now."""
-        return next(semaphore for found, semaphore in self._semaphores() if found == purpose)
+        return next(semaphore for found, _, semaphore in self._semaphores() if found == purpose)
+
+    def semaphore_id(self, purpose: str) -> int:
+        """Return the id by which ipcs and ipcrm know that semaphore."""
+        key = self.semaphore(purpose).key
+        return next(int(row["semid"]) for row in _rows("sem") if int(row["key"]) == key)
 
     @contextmanager
     def held(self, purpose: str) -> Iterator[None]:
@@ -78,13 +92,19 @@ class DaemonObjects:
             except SemaphoreGone:
                 pass  # the daemon has ended meanwhile
 
-    def _semaphores(self) -> Iterator[tuple[str, Semaphore]]:
-        for purpose, keys in self._keys.items():
-            for key in keys:
-                try:
-                    yield purpose, Semaphore(key)
-                except SemaphoreGone:
-                    continue
+    def _semaphores(self) -> Iterator[tuple[str, int, Semaphore]]:
+        for (purpose, attempt), key in self._keys.items():
+            try:
+                yield purpose, attempt, Semaphore(key)
+            except SemaphoreGone:
+                continue
+
+
+def left_in(directory: Path) -> list[str]:
+    """Name all that a daemon in `directory` has or has left: its objects, and files in there."""
+    if not directory.exists():
+        return []
+    return [*sorted(DaemonObjects(directory).existing()), *sorted(os.listdir(directory))]
 
 
 def sysv_names() -> set[str]:

@@ -61,11 +61,21 @@ def status(pid: int) -> Status:
     return found
 
 
+def everybody() -> Iterator[Status]:
+    """Look at all processes of the machine, one after the other."""
+    for entry in os.listdir("/proc"):
+        if entry.isdigit() and (found := read_status(int(entry))) is not None:
+            yield found
+
+
+def children_of(pid: int) -> list[Status]:
+    """Return the children of `pid`; zombies count."""
+    return [found for found in everybody() if found.parent == pid]
+
+
 def living_group(group: int) -> list[int]:
     """Return the pids of a process group; zombies do not count."""
-    pids = [int(entry) for entry in os.listdir("/proc") if entry.isdigit()]
-    found = [read_status(pid) for pid in pids]
-    return [s.pid for s in found if s is not None and s.group == group and s.state not in "ZX"]
+    return [found.pid for found in everybody() if found.group == group and found.state not in "ZX"]
 
 
 def is_alive(pid: int) -> bool:

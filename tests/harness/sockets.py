@@ -1,4 +1,4 @@
-"""Which process has the other end of a client's TCP connection: /proc/net/tcp and /proc/PID/fd."""
+"""What is at the other end of a client's TCP connection: /proc/net/tcp and /proc/PID/fd."""
 
 from __future__ import annotations
 
@@ -16,13 +16,20 @@ def serving_pid(client: socket.socket, pids: Iterable[int]) -> int | None:
 
     Where several have the socket, as after a hand-over, the first of `pids` counts.
     """
-    inode = _accepted_inode(client)
-    if inode is None:
+    row = _accepted(client)
+    if row is None:
         return None
-    return next((pid for pid in pids if f"socket:[{inode}]" in _open_files(pid)), None)
+    return next((pid for pid in pids if f"socket:[{row[9]}]" in _open_files(pid)), None)
 
 
-def _accepted_inode(client: socket.socket) -> str | None:
+def unread_bytes(client: socket.socket) -> int:
+    """Return how much of what a connected TCP socket has sent was not read yet."""
+    row = _accepted(client)
+    assert row is not None, "there is no such connection"
+    return int(row[4].partition(":")[2], 16)
+
+
+def _accepted(client: socket.socket) -> list[str] | None:
     """Find the server's end: its local port is our remote one, and the other way round."""
     table = "tcp6" if client.family == socket.AF_INET6 else "tcp"
     wanted = (client.getpeername()[1], client.getsockname()[1])
@@ -30,7 +37,7 @@ def _accepted_inode(client: socket.socket) -> str | None:
         words = line.split()
         ports = tuple(int(end.rpartition(":")[2], 16) for end in words[1:3])
         if ports == wanted:
-            return words[9]
+            return words
     return None
 
 

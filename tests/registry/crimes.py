@@ -22,19 +22,24 @@ if TYPE_CHECKING:
 VICTIM, WITNESS = 0, 1
 CAPACITY = 8
 BYSTANDERS = (b"Ada", b"Bea", b"Cleo")
-WRITERS = frozenset({"claim", "enter", "withdraw", "free", "move"})
+WRITERS = frozenset({"claim", "enter", "withdraw", "free", "move", "take_over"})
+RELEASED = 1 << 31
 
 Operation = Callable[[Registry], object]
 
 
 @dataclass(frozen=True)
 class Crime:
-    """What is done to the registry, what it begins with, and whether it makes the index anew."""
+    """What is done to the registry, what it begins with, and whether it makes the index anew.
+
+    `halfway`: what brings about the state in which a kill may leave it, if there is one.
+    """
 
     name: str
     prepare: Operation
     commit: Operation
     rebuilds: bool = False
+    halfway: Operation | None = None
 
     def __str__(self) -> str:
         return self.name
@@ -67,6 +72,10 @@ def moments(where: Registry, crime: Crime) -> list[list[Held]]:
     film = Film(where)
     crime.commit(cast("Registry", film))
     where._slots._map[:] = saved
+    if crime.halfway is not None:
+        crime.halfway(where)
+        film.moments.insert(1, where.sessions())
+        where._slots._map[:] = saved
     return film.moments
 
 
@@ -109,6 +118,16 @@ def with_bob(where: Registry) -> None:
     with_bystanders(where)
 
 
+def with_bob_released(where: Registry) -> None:
+    with_bob(where)
+    where.progress[0] = RELEASED | 7
+
+
+def torn_with_bob_released(where: Registry) -> None:
+    with_bob_released(where)
+    tear(where)
+
+
 def torn(where: Registry) -> None:
     with_bob(where)
     tear(where)
@@ -144,6 +163,10 @@ def free_the_nameless(where: Registry) -> None:
 
 def move(where: Registry) -> None:
     assert where.move(0, 1, WITNESS, 1)
+
+
+def take_over(where: Registry) -> None:
+    assert where.take_over(0, 1, WITNESS, 1, RELEASED)
 
 
 def let_another_in(where: Registry) -> None:
@@ -188,10 +211,12 @@ CRIMES = [
     Crime("free", with_bob, free),
     Crime("free the nameless", with_a_nameless_session, free_the_nameless),
     Crime("move", with_bob, move),
+    Crime("take over", with_bob_released, take_over, halfway=move),
     Crime("claim that repairs", torn_with_free_slots, claim, rebuilds=True),
     Crime("withdraw that repairs", torn, withdraw, rebuilds=True),
     Crime("free that repairs", torn, free, rebuilds=True),
     Crime("move that repairs", torn, move, rebuilds=True),
+    Crime("take-over that repairs", torn_with_bob_released, take_over, rebuilds=True, halfway=move),
 ]
 """Each is one write."""
 

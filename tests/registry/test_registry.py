@@ -99,6 +99,45 @@ def test_freed_slot_and_its_name_are_free_at_once(registry: Registry) -> None:
     audit(registry)
 
 
+def test_released_session_goes_to_the_first_who_takes_it_over(registry: Registry) -> None:
+    bob = join(registry, b"Bob")
+    registry.progress[bob.slot] = 1 << 40 | 1 << 31 | 5
+    word = registry.owners[bob.slot]
+    held = registry.take_over(bob.slot, bob.generation, 2, 1, 1 << 31)
+    assert held == Held(bob.slot, bob.generation, 2, 1, b"Bob", 1 << 40 | 5)
+    assert registry.sessions() == [held]
+    assert registry.owners[bob.slot] != word
+    assert registry.take_over(bob.slot, bob.generation, 1, 1, 1 << 31) is None
+    assert registry.sessions() == [held]
+    assert registry.check(b"bob") == Location(2, 1, bob.slot, bob.generation)
+    audit(registry)
+
+
+def test_session_is_not_taken_over_unless_it_is_released_and_lives(registry: Registry) -> None:
+    slot, generation = registry.claim(1, 1)
+    registry.progress[slot] = 1 << 30
+    assert registry.take_over(slot, generation, 2, 1, 1 << 31) is None
+    registry.progress[slot] = 1 << 31
+    assert registry.take_over(slot, generation + 1, 2, 1, 1 << 31) is None
+    registry.free(slot, generation)
+    assert registry.take_over(slot, generation, 2, 1, 1 << 31) is None
+    assert registry.owner(slot) is None
+    with pytest.raises(ValueError, match="no loop"):
+        registry.take_over(slot, generation, 3, 0, 1 << 31)
+
+
+def test_loop_of_a_session_is_known_as_long_as_it_lives(registry: Registry) -> None:
+    slot, generation = registry.claim(1, 1)
+    assert registry.loop_of(slot, generation) == (1, 1)
+    registry.move(slot, generation, 2, 0)
+    assert registry.loop_of(slot, generation) == (2, 0)
+    registry.free(slot, generation)
+    assert registry.loop_of(slot, generation) is None
+    registry.claim(0, 1)
+    assert registry.loop_of(slot, generation) is None
+    assert registry.loop_of(slot, generation + 1) == (0, 1)
+
+
 def test_moved_session_is_found_at_its_new_loop(registry: Registry) -> None:
     bob = join(registry, b"Bob", 0, 0)
     registry.progress[bob.slot] = -5

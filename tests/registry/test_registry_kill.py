@@ -19,12 +19,15 @@ from tests.registry.crimes import (
     BYSTANDERS,
     CAPACITY,
     CRIMES,
+    RELEASED,
     REPAIRS,
     VICTIM,
     WITNESS,
     Crime,
     crowd_index,
     moments,
+    take_over,
+    with_bob_released,
     with_bystanders,
 )
 from tests.registry.lines import before_each_line, die_before_line
@@ -71,6 +74,10 @@ def visit_by_free(where: Registry) -> None:
     assert not where.free(0, 999)
 
 
+def visit_by_take_over(where: Registry) -> None:
+    assert where.take_over(0, 999, 0, 0, RELEASED) is None
+
+
 def visit_by_move(where: Registry) -> None:
     assert not where.move(0, 999, 0, 0)
 
@@ -82,6 +89,7 @@ VISITS = [
     visit_by_withdraw,
     visit_by_free,
     visit_by_move,
+    visit_by_take_over,
 ]
 
 
@@ -89,16 +97,16 @@ VISITS = [
 def test_write_killed_before_any_line_is_done_or_not_begun(scene: Registry, crime: Crime) -> None:
     """Readers without a lock see it at once; whoever comes next repairs what only repeats it."""
     crime.prepare(scene)
-    before, after = (film := moments(scene, crime))[0], film[-1]
+    film = moments(scene, crime)
     memory = scene._slots._map
     saved = memory[:]
-    is_done = False
+    reached = 0
     for line in count(1):
         was_killed = is_killed(crime, scene, line)
         assert scene._write_semaphore.value == 1
         left = scene.sessions()
-        assert left == after if is_done else left in (before, after)
-        is_done = left == after and before != after
+        assert left in film[reached:]
+        reached = film.index(left)
         assert sorted(scene.names()) == sorted(held.name for held in left if held.name)
         torn = memory[:]
         for visit in VISITS:
@@ -111,7 +119,7 @@ def test_write_killed_before_any_line_is_done_or_not_begun(scene: Registry, crim
         if not was_killed:
             break
         memory[:] = saved
-    assert left == after
+    assert left == film[-1]
     assert line > 10
 
 
@@ -166,8 +174,36 @@ def test_bystanders_are_found_at_every_moment_of_a_write(scene: Registry, crime:
     before_each_line(look, lambda: crime.commit(scene))
     look(0)
     assert bool(misses) == crime.rebuilds
-    # One store does it: there is nothing between the sessions before and those after.
-    assert seen == ([film[0], film[-1]] if crime in CRIMES else [film[0]])
+    # One store does it, and two of a take-over: there is nothing else in between.
+    assert seen == (film if crime in CRIMES else [film[0]])
+
+
+def test_session_is_taken_over_by_one_of_all_who_try_wherever_the_first_was_killed(
+    scene: Registry,
+) -> None:
+    """Those who try: its old loop, which wants it back, and the first one's successor."""
+    old, new = (VICTIM, 0), (WITNESS, 1)
+    crime = Crime("take over", with_bob_released, take_over)
+    crime.prepare(scene)
+    memory = scene._slots._map
+    saved = memory[:]
+    ends = []
+    for line in count(1):
+        was_killed = is_killed(crime, scene, line)
+        (bob,) = (held for held in scene.sessions() if held.name == b"Bob")
+        # Each tries what it finds to be its own, and finds out whether it is.
+        own = [loop for loop in (old, new) if loop == (bob.p_id, bob.t_id)]
+        is_released = bool(bob.progress & RELEASED)
+        taken = [loop for loop in own if scene.take_over(0, 1, *loop, RELEASED)]
+        assert len(taken) == is_released
+        assert scene.take_over(0, 1, *old, RELEASED) is None
+        assert scene.loop_of(0, 1) == own[0]
+        assert scene.progress[0] == 7
+        ends.append((own[0], is_released))
+        if not was_killed:
+            break
+        memory[:] = saved
+    assert list(dict.fromkeys(ends)) == [(old, True), (new, True), (new, False)]
 
 
 def test_taking_one_out_of_a_crowded_index_moves_others_up(scene: Registry) -> None:

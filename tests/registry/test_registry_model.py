@@ -20,6 +20,7 @@ CAPACITY, WORKERS, THREADS = 6, 3, 2
 
 # More names than slots, and an index of 16 places: entries collide, wrap round and shift a lot.
 NAMES = (b"Al", b"bo", b"CY", b"di", b"ed", b"Fay", b"gus", b"hal", b"x" * 32)
+RELEASED = 4
 names = strategies.sampled_from(NAMES)
 p_ids = strategies.integers(0, WORKERS - 1)
 t_ids = strategies.integers(0, THREADS - 1)
@@ -105,6 +106,17 @@ class RegistryMachine(RuleBasedStateMachine):
         self.live[of].p_id, self.live[of].t_id = p_id, t_id
 
     @precondition(lambda self: self.live)
+    @rule(data=some_data, p_id=p_ids, t_id=t_ids)
+    def take_over(self, data: strategies.DataObject, p_id: int, t_id: int) -> None:
+        of = self.draw(data)
+        session = self.live[of]
+        is_released = bool(session.progress & RELEASED)
+        assert bool(self.registry.take_over(*of, p_id, t_id, RELEASED)) == is_released
+        if is_released:
+            session.p_id, session.t_id = p_id, t_id
+            session.progress &= ~RELEASED
+
+    @precondition(lambda self: self.live)
     @rule(data=some_data, word=strategies.integers(-(2**63), 2**63 - 1))
     def make_progress(self, data: strategies.DataObject, word: int) -> None:
         of = self.draw(data)
@@ -118,6 +130,8 @@ class RegistryMachine(RuleBasedStateMachine):
         assert not self.registry.withdraw(*of)
         assert not self.registry.free(*of)
         assert not self.registry.move(*of, 0, 0)
+        assert not self.registry.take_over(*of, 0, 0, RELEASED)
+        assert self.registry.loop_of(*of) is None
         with pytest.raises(ValueError, match="not that of session"):
             self.registry.enter(*of, b"late", b"late")
 
@@ -154,6 +168,8 @@ class RegistryMachine(RuleBasedStateMachine):
         }
         for slot in range(CAPACITY):
             assert self.registry.owner(slot) == owners.get(slot)
+        for of, session in self.live.items():
+            assert self.registry.loop_of(*of) == (session.p_id, session.t_id)
 
     @invariant()
     def is_in_order(self) -> None:

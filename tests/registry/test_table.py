@@ -47,6 +47,7 @@ def test_rows_and_loops_do_not_overlap(workers: WorkerTable) -> None:
         assert report.pid == 5000 + p_id
         assert report.incarnation == workers.incarnations[p_id] == p_id + 1
         assert [loop.clients for loop in report.loops] == [10 * p_id, 10 * p_id + 1]
+        assert workers.clients(p_id) == 20 * p_id + 1
         assert [loop.bounced for loop in report.loops] == [20 * p_id, 20 * p_id + 1]
 
 

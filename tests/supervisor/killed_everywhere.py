@@ -26,8 +26,8 @@ from prefork_chat.registry.ipc import Semaphore
 from prefork_chat.supervisor.ledger import Ledger
 from prefork_chat.supervisor.runtime import RuntimeDirectory
 from prefork_chat.supervisor.supervisor import Supervisor
+from tests.harness.ipc import DaemonObjects, left_in
 from tests.supervisor import workers
-from tests.supervisor.conftest import objects_of, tidy
 
 if TYPE_CHECKING:
     from types import FrameType
@@ -102,7 +102,7 @@ def main(directory: Path, first: int, step: int) -> int:
     try:
         for fatal in range(first, MOST_STATEMENTS, step):
             code = run_killed_at(fatal, config)
-            found = objects_of(runtime_dir)
+            found = left_in(runtime_dir)
             allowed = {"semaphore accept 1", "semaphore write 0", "memory registry 1"}
             expected = {"admin", "objects", "spill", "supervisor.pid"}
             unexpected = set(found) - {*theirs, *allowed, *expected}
@@ -119,7 +119,7 @@ def main(directory: Path, first: int, step: int) -> int:
         return 0 if sorted(left) == sorted([*theirs, "run"]) and fatal > 300 else 1
     finally:
         memory.close_fd()
-        tidy(runtime_dir)
+        DaemonObjects(runtime_dir).remove()
 
 
 if __name__ == "__main__":

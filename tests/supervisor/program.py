@@ -37,6 +37,9 @@ def main(worker: str, path: str) -> int:
     if worker == "terminated_at_birth":
         worker = "obey"
         send_sigterm_right_after_each_fork()
+    if worker == "without_interpreter":
+        worker = "echo"
+        sys.executable = "/gone/python3"
     if worker == "refused_at_first":
         worker = "obey"
         refuse_the_first_forks(3)

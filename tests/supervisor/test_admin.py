@@ -15,8 +15,8 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from prefork_chat import control
+from tests.harness.waiting import PATIENCE_SECONDS
 from tests.supervisor.conftest import ROOT
-from tests.supervisor.daemon import PATIENCE_SECONDS
 from tests.supervisor.echo import UNLUCKY
 
 if TYPE_CHECKING:

@@ -291,6 +291,27 @@ def test_a_worker_that_is_wanted_again_before_it_has_left_is_replaced() -> None:
     assert life.due() == [0, 1]
 
 
+def test_a_worker_that_has_left_may_be_recalled_and_is_surplus_all_the_same() -> None:
+    life = Life()
+    pid = life.fork(1)
+    life.children.became_ready(1)
+    assert not life.children.recall(1, life.now), "it is there"
+    life.children.resize(1, life.now)
+    life.children.ended(pid, EXIT_0, life.now, is_vacant=True)
+    assert life.children.recall(1, life.now)
+    assert not life.children.recall(1, life.now), "it has been recalled"
+    assert life.due() == [0, 1]
+    life.fork(1)
+    life.children.became_ready(1)
+    assert [child.p_id for child in life.children.to_be_told(Order.LEAVE)] == [1]
+
+
+def test_nobody_is_recalled_once_the_table_is_stopping() -> None:
+    life = Life()
+    life.children.stop()
+    assert not life.children.recall(3, life.now)
+
+
 def test_only_wanted_workers_count_as_ready() -> None:
     life = Life()
     for p_id in (0, 1):

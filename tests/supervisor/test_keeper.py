@@ -240,6 +240,38 @@ def test_the_next_session_of_a_slot_is_kept_though_there_is_no_room_for_more() -
         assert not has_ended(second)
 
 
+def test_another_keeper_goes_on_with_what_is_kept_and_not_delivered_yet(house: House) -> None:
+    for slot in range(CAPACITY):
+        house.welcome(slot, 1)
+    while not house.keeper.undelivered:
+        for slot in range(CAPACITY):
+            keeping.give(house.pair.inlet, slot, 1, 0)
+        house.kept()
+    left = house.keeper.undelivered
+    assert {p_id for p_id, _, _ in left} == {0}
+    taken = empty(house.nurseries[0].outlet)
+    other = Pair.create(4096)
+    successor = Keeper(other, house.nurseries, 100)
+    successor.resume({slot: house.keeper.kept[slot] for slot in range(CAPACITY)}, left)
+    assert successor.kept == house.keeper.kept
+    successor.drain()
+    taken += empty(house.nurseries[0].outlet)
+    assert [slot for _, slot, _ in left] == taken[-len(left) :]
+    assert successor.undelivered == []
+    successor.close_in_child()
+    other.close()
+
+
+def empty(outlet: socket.socket) -> list[int]:
+    """Take all that is in a nursery; return the slots."""
+    slots = []
+    while select.select([outlet], [], [], 0)[0]:
+        slot, _, fd = keeping.take(outlet)
+        os.close(fd)
+        slots.append(slot)
+    return slots
+
+
 def test_closing_lets_go_of_all(house: House) -> None:
     clients = [house.welcome(slot, 1) for slot in range(CAPACITY)]
     house.kept()

@@ -6,14 +6,14 @@ import os
 import socket
 import subprocess
 import sys
-from pathlib import Path
 from subprocess import PIPE, STDOUT
 from typing import TYPE_CHECKING
 
 import pytest
 
-from tests.supervisor.conftest import ROOT, objects_of
-from tests.supervisor.daemon import PATIENCE_SECONDS
+from tests.harness.ipc import left_in
+from tests.harness.waiting import PATIENCE_SECONDS
+from tests.supervisor.conftest import ROOT
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -52,10 +52,10 @@ def test_next_start_removes_what_a_killed_daemon_left(
     path = str(tmp_path / "chat.sock")
     daemon = start_daemon(server={"listen": [f"unix:{path}"]})
     daemon.wait_for("supervisor.ready")
-    assert objects_of(runtime_dir) == WHILE_ALIVE
+    assert left_in(runtime_dir) == WHILE_ALIVE
     daemon.kill()
     daemon.wait_until_nobody_survives(seconds=5.0)
-    assert objects_of(runtime_dir) == WHILE_ALIVE
+    assert left_in(runtime_dir) == WHILE_ALIVE
     assert os.path.lexists(path)
 
     successor = start_daemon()
@@ -63,7 +63,7 @@ def test_next_start_removes_what_a_killed_daemon_left(
     assert sorted(removed) == ["semaphore", "semaphore", "socket"]
     assert not os.path.lexists(path)
     successor.wait_for("supervisor.ready")
-    assert objects_of(runtime_dir) == WHILE_ALIVE
+    assert left_in(runtime_dir) == WHILE_ALIVE
     assert successor.stop() == 0
 
 
@@ -75,7 +75,7 @@ def test_second_start_on_a_living_daemons_directory_is_refused(
     second = start_daemon()
     assert second.wait() == 3
     assert second.text == [f"prefork-chat: another daemon (pid {daemon.pid}) runs in {runtime_dir}"]
-    assert objects_of(runtime_dir) == WHILE_ALIVE
+    assert left_in(runtime_dir) == WHILE_ALIVE
     listening = daemon.events("listener.opened")[0]["address"]
     host, _, port = listening.rpartition(":")
     with socket.create_connection((host, int(port)), timeout=PATIENCE_SECONDS) as client:

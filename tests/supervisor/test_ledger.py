@@ -15,7 +15,7 @@ from prefork_chat.registry.ipc import Semaphore
 from prefork_chat.supervisor.ledger import OBJECTS_FILE, Ledger
 from prefork_chat.supervisor.runtime import RuntimeDirectory
 from prefork_chat.supervisor.socketfile import read_identity
-from tests.supervisor.conftest import objects_of
+from tests.harness.ipc import left_in
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -28,7 +28,7 @@ def runtime(runtime_dir: Path) -> Iterator[RuntimeDirectory]:
     yield runtime
     Ledger(runtime).remove_leftovers()
     runtime.release()
-    assert objects_of(runtime_dir) == []
+    assert left_in(runtime_dir) == []
 
 
 @pytest.fixture
@@ -65,9 +65,9 @@ def test_leftovers_are_removed_by_the_next_ledger(
     Ledger(runtime).make_semaphore("accept", 1)
     Ledger(runtime).make_semaphore("write", 1)
     left = ["semaphore accept 0", "semaphore write 0"]
-    assert [name for name in objects_of(runtime_dir) if name.startswith("sem")] == left
+    assert [name for name in left_in(runtime_dir) if name.startswith("sem")] == left
     Ledger(runtime).remove_leftovers()
-    assert objects_of(runtime_dir) == ["supervisor.pid"]
+    assert left_in(runtime_dir) == ["supervisor.pid"]
     Ledger(runtime).remove_leftovers()  # nothing to do is no error
 
 
@@ -92,7 +92,7 @@ def test_strangers_objects_under_our_keys_are_passed_over_and_left_alone(
         ledger.remove_leftovers()
         assert stranger.value == 7
         assert os.path.lexists(f"/dev/shm{ledger.memory_name('registry', 0)}")
-        assert "semaphore accept 1" not in objects_of(runtime_dir)
+        assert "semaphore accept 1" not in left_in(runtime_dir)
     finally:
         stranger.remove()
         memory.close_fd()
@@ -129,7 +129,7 @@ def test_torn_and_foreign_lines_are_passed_over(ledger: Ledger, runtime_dir: Pat
     with (runtime_dir / OBJECTS_FILE).open("ab") as file:
         file.write(b'{"kind": 1}\n["fifo", "x", 0]\n\xff\n["semaphore", "wri')
     ledger.remove_leftovers()
-    assert objects_of(runtime_dir) == ["supervisor.pid"]
+    assert left_in(runtime_dir) == ["supervisor.pid"]
 
 
 def test_full_disk_is_an_error_before_the_object_is_made(tmp_path: Path) -> None:
@@ -140,7 +140,7 @@ from pathlib import Path
 from prefork_chat.errors import StartError
 from prefork_chat.supervisor.ledger import Ledger
 from prefork_chat.supervisor.runtime import RuntimeDirectory
-from tests.supervisor.conftest import objects_of
+from tests.harness.ipc import left_in
 directory = Path(sys.argv[1])
 runtime = RuntimeDirectory.claim(directory)
 (directory / "filler").write_bytes(b"x" * 4096)
@@ -148,7 +148,7 @@ try:
     Ledger(runtime).make_semaphore("accept", 1)
 except StartError as error:
     assert "No space left on device" in str(error), error
-    assert not [name for name in objects_of(directory) if name.startswith("sem")]
+    assert not [name for name in left_in(directory) if name.startswith("sem")]
 else:
     sys.exit("made a semaphore that nobody would find")
 """

@@ -15,8 +15,8 @@ from prefork_chat.supervisor.ledger import Ledger
 from prefork_chat.supervisor.listeners import ListenerOpener, Listeners, describe
 from prefork_chat.supervisor.runtime import RuntimeDirectory
 from prefork_chat.supervisor.socketfile import is_listened_to
-from tests.supervisor.conftest import objects_of
-from tests.supervisor.daemon import PATIENCE_SECONDS
+from tests.harness.ipc import left_in
+from tests.harness.waiting import PATIENCE_SECONDS
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -47,7 +47,7 @@ def open_listeners(runtime_dir: Path) -> Iterator[Open]:
         listeners.close()
     ledger.forget()
     runtime.release()
-    assert objects_of(runtime_dir) == []
+    assert left_in(runtime_dir) == []
 
 
 def can_connect(path: Path) -> bool:

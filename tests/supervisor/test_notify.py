@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from prefork_chat.supervisor.notify import FIRST_LISTEN_FD, Notifier, take_listen_fds
-from tests.supervisor.daemon import PATIENCE_SECONDS
+from tests.harness.waiting import PATIENCE_SECONDS
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

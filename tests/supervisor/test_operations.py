@@ -33,6 +33,22 @@ def test_clients_of_a_killed_worker_are_adopted_by_its_successor(room: Room) -> 
     assert sum(person.hear() == "stop" for person in room.people) == 10
 
 
+def test_clients_for_whom_there_is_no_descriptor_end_with_their_worker(room: Room) -> None:
+    """And the others do not, and nobody is refused."""
+    limited = ("sh", "-c", 'ulimit -n 300 && exec "$0" "$@"')
+    daemon = room.open(people=0, prefix=limited, server={"workers": 1, "max_clients": 1000})
+    protected = daemon.events("keeper.limited")[0]["clients"]
+    for _ in range(protected + 20):
+        room.enter()
+    daemon.wait_for("keeper.filled", kept=protected)
+    os.kill(daemon.worker_pids()[0], signal.SIGKILL)
+    daemon.wait_for("clients.adopted", count=1, generation=2)
+    assert {person.ask() for person in room.people[:protected]} == {(0, 2)}
+    assert all(person.has_been_hung_up_on() for person in room.people[protected:])
+    assert len(daemon.events("keeper.filled")) == 1
+    assert daemon.stop() == 0
+
+
 def test_sigterm_to_a_worker_hands_its_clients_over_at_once(room: Room) -> None:
     daemon = room.open(server={"workers": 1}, respawn={"quick_death_seconds": 1000})
     for generation in range(2, 6):
@@ -94,6 +110,18 @@ def test_reload_with_a_wrong_configuration_changes_nothing(room: Room) -> None:
     daemon.wait_for("replacement.finished")
     assert daemon.stop() == 0
     assert len(daemon.events("worker.told", order="hand_over")) == 2
+
+
+def test_reload_with_a_log_file_that_cannot_be_opened_changes_nothing(
+    room: Room, tmp_path: Path
+) -> None:
+    daemon = room.open(people=2)
+    daemon.configure(log={"format": "json", "file": str(tmp_path / "missing" / "log")})
+    daemon.send(signal.SIGHUP)
+    (rejected,) = daemon.wait_for("config.rejected")
+    assert rejected["reason"].endswith("/missing/log: No such file or directory")
+    assert {generation for _, generation in room.ask_all()} == {1}
+    assert daemon.stop() == 0
 
 
 def test_reload_names_what_needs_a_restart(room: Room) -> None:

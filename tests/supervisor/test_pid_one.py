@@ -5,15 +5,16 @@ from __future__ import annotations
 import os
 import signal
 import subprocess
-import time
 from typing import TYPE_CHECKING
 
 import pytest
 
-from tests.supervisor.daemon import PATIENCE_SECONDS, Daemon, processes
+from tests.harness.processes import children_of
+from tests.harness.waiting import until
 
 if TYPE_CHECKING:
     from tests.supervisor.conftest import StartDaemon
+    from tests.supervisor.daemon import Daemon
 
 UNSHARE = ("unshare", "--pid", "--fork", "--mount-proc")
 
@@ -31,8 +32,9 @@ def supervisor_pid(daemon: Daemon) -> int:
     return pid
 
 
-def zombies_of(parent: int) -> list[int]:
-    return [p.pid for p in processes() if p.parent == parent and p.state == "Z"]
+def has_its_workers_only(pid: int) -> bool:
+    children = children_of(pid)
+    return len(children) <= 2 and not any(child.state == "Z" for child in children)
 
 
 def test_orphan_is_reaped_and_not_taken_for_a_worker(start_daemon: StartDaemon) -> None:
@@ -41,10 +43,7 @@ def test_orphan_is_reaped_and_not_taken_for_a_worker(start_daemon: StartDaemon) 
     daemon.wait_for("orphan.adopted")
     daemon.wait_for("supervisor.ready")
     pid = supervisor_pid(daemon)
-    deadline = time.monotonic() + PATIENCE_SECONDS
-    while zombies_of(pid) or len([p for p in processes() if p.parent == pid]) > 2:
-        assert time.monotonic() < deadline, daemon.tell()
-        time.sleep(0.01)
+    until(lambda: has_its_workers_only(pid), "the orphan to be reaped")
     assert not daemon.events("worker.exited")
     os.kill(pid, signal.SIGTERM)
     assert daemon.wait() == 0
@@ -55,7 +54,7 @@ def test_workers_are_respawned_by_pid_one(start_daemon: StartDaemon) -> None:
     daemon = start_daemon(prefix=UNSHARE)
     daemon.wait_for("supervisor.ready")
     pid = supervisor_pid(daemon)
-    victim = next(p.pid for p in processes() if p.parent == pid)
+    victim = children_of(pid)[0].pid
     os.kill(victim, signal.SIGKILL)
     daemon.wait_for("worker.ready", generation=2)
     os.kill(pid, signal.SIGINT)

@@ -131,6 +131,16 @@ def test_who_does_not_go_is_killed_once_a_second() -> None:
     assert [kill for at_once in kills for kill in at_once] == [(1, SIGKILL)] * 4
 
 
+def test_who_is_told_to_leave_instead_has_all_the_time_he_needs() -> None:
+    daemon = Daemon()
+    daemon.ask(2)
+    assert daemon.check() == told(201)
+    daemon.children.resize(2, daemon.now)
+    daemon.children[2].told = Order.LEAVE
+    assert daemon.check(after=60) == []
+    assert daemon.replacing.next_check_ns() is None
+
+
 def test_a_surplus_worker_is_nobodys_to_replace() -> None:
     daemon = Daemon()
     round_ = daemon.ask(2)

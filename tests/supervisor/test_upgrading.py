@@ -12,16 +12,17 @@ from typing import TYPE_CHECKING
 
 import pytest
 
+from prefork_chat import control
 from prefork_chat.errors import UpgradeError
 from prefork_chat.registry.table import Order
 from prefork_chat.supervisor import deed as deeds
 from prefork_chat.supervisor.children import Child, Phase
 from prefork_chat.supervisor.deed import Deed
 from prefork_chat.supervisor.upgrading import VARIABLE, take_handover
+from tests.harness.waiting import PATIENCE_SECONDS
 from tests.supervisor.conftest import ROOT
-from tests.supervisor.daemon import PATIENCE_SECONDS
 from tests.supervisor.people import until
-from tests.supervisor.test_admin import ctl
+from tests.supervisor.test_admin import ctl, ctl_json
 from tests.supervisor.test_notify import hear
 
 if TYPE_CHECKING:
@@ -53,11 +54,14 @@ def upgrade(daemon: Daemon, count: int = 1) -> None:
 
 
 def open_files(pid: int) -> list[str]:
-    links = []
+    """Return what a process has open: kinds of sockets and the like, and paths."""
+    found = []
     for entry in Path(f"/proc/{pid}/fd").iterdir():
-        target = os.readlink(entry)
-        links.append(target.partition(":")[0] if ":" in target else target)
-    return sorted(links)
+        try:
+            found.append(os.readlink(entry).partition(":")[0])
+        except FileNotFoundError:
+            continue  # closed meanwhile
+    return sorted(found)
 
 
 def test_nobody_notices_an_upgrade_but_by_the_new_workers(room: Room, runtime_dir: Path) -> None:
@@ -148,18 +152,20 @@ def test_what_was_added_by_hand_stays_fixed_and_the_rest_is_read_anew(room: Room
     assert daemon.stop() == 0
 
 
-def test_clients_that_have_left_meanwhile_are_let_go(room: Room) -> None:
-    daemon = room.open(people=6)
+def test_clients_that_leave_before_and_after_are_let_go(room: Room) -> None:
+    daemon = room.open(people=0)
+    upgrade(daemon)
+    before = open_files(daemon.pid)
+    for _ in range(6):
+        room.enter()
     for person in room.people[:3]:
         person.close()
-    del room.people[:3]
-    upgrade(daemon)
-    for person in room.people:
+    upgrade(daemon, 2)
+    for person in room.people[3:]:
+        person.ask()
         person.close()
     room.people.clear()
-    sockets = open_files(daemon.pid).count("socket")
-    upgrade(daemon, 2)
-    assert open_files(daemon.pid).count("socket") <= sockets
+    until(lambda: open_files(daemon.pid) == before, "the keeper to let them go")
     assert daemon.stop() == 0
 
 
@@ -216,6 +222,42 @@ def test_program_that_is_not_there_leaves_the_running_one(
     assert said.startswith("prefork-chat: upgrade: ")
     assert "exit 1" in said
     room.ask_all()
+    assert daemon.stop() == 0
+
+
+def test_interpreter_that_is_gone_leaves_the_running_program(start_daemon: StartDaemon) -> None:
+    daemon = start_daemon("without_interpreter")
+    daemon.wait_for("supervisor.ready")
+    daemon.send(signal.SIGUSR2)
+    (rejected,) = daemon.wait_for("upgrade.rejected")
+    assert rejected["reason"] == "/gone/python3: No such file or directory (exit 127)"
+    daemon.connect().close()
+    assert daemon.stop() == 0
+
+
+def test_trial_that_does_not_end_is_killed(room: Room, installed: Path, runtime_dir: Path) -> None:
+    upgrading = installed / "prefork_chat" / "supervisor" / "upgrading.py"
+    change(upgrading, "TRIAL_NS: Final = 30 * NANOSECONDS", "TRIAL_NS: Final = NANOSECONDS")
+    daemon = room.open(people=2, root=installed)
+    change(upgrading, "import os\n", "import os\nimport time\n\ntime.sleep(3600)\n")
+    said = ctl(runtime_dir, "upgrade", code=1)
+    assert said == "prefork-chat: upgrade: it says nothing (SIGKILL)\n"
+    assert {generation for _, generation in room.ask_all()} == {1}
+    assert daemon.stop() == 0
+
+
+def test_who_is_about_to_ask_is_heard_by_the_next_program(room: Room, runtime_dir: Path) -> None:
+    daemon = room.open(people=1)
+    question = control.encode(control.Workers())
+    with socket.socket(socket.AF_UNIX) as peer:
+        peer.settimeout(PATIENCE_SECONDS)
+        peer.connect(str(runtime_dir / control.SOCKET_NAME))
+        peer.sendall(question[:10])
+        assert len(ctl_json(runtime_dir, "workers")) == 2, "the first half has been read"
+        upgrade(daemon)
+        peer.sendall(question[10:])
+        with peer.makefile("rb") as lines:
+            assert len([control.decode_answer(line) for line in lines]) == 3
     assert daemon.stop() == 0
 
 

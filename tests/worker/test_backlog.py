@@ -7,15 +7,15 @@ from typing import TYPE_CHECKING
 
 from hypothesis import given
 from hypothesis import strategies as st
+from structlog.testing import capture_logs
 
+from prefork_chat import log
 from prefork_chat.worker.backlog import Backlog
 from prefork_chat.worker.spill import Awaited, Kept, Spill
 from tests.worker.spilled import FIRST, a_receipt, content_of, pieces
 
 if TYPE_CHECKING:
     from pathlib import Path
-
-    import pytest
 
 
 def a_backlog(*chunks: bytes, taken: int = 0, spill: Spill | None = None) -> Backlog:
@@ -149,11 +149,12 @@ class FullDisk(Spill):
 
 
 def test_a_client_is_served_on_from_memory_when_the_disk_is_full(
-    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    tmp_path: Path,
 ) -> None:
     path = tmp_path / "1.1"
-    backlog = a_backlog(b"12345", spill=FullDisk.create(path, FIRST))
+    with capture_logs() as lines:
+        backlog = a_backlog(b"12345", spill=FullDisk.create(path, FIRST))
     assert backlog.spill is None
     assert not path.exists(), "half of a stream is worse than nothing"
     assert drain(backlog, []) == (b"12345", [a_receipt(0)])
-    assert "backlog.unprotected" in "".join(capsys.readouterr())
+    assert [line["event"] for line in lines] == [log.BACKLOG_UNPROTECTED]

@@ -98,7 +98,7 @@ def test_a_successor_finds_the_last_record_whole(records: list[Record]) -> None:
         os.close(memory)
 
 
-@settings(max_examples=50)
+@settings(max_examples=50, deadline=None)
 @given(st.lists(st.integers(0, 3 * INITIAL_BYTES), min_size=1, max_size=8))
 def test_who_is_killed_before_a_commit_leaves_the_record_before_it_untouched(
     sizes: list[int],

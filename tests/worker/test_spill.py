@@ -61,7 +61,7 @@ def test_only_its_owner_may_read_it(tmp_path: Path) -> None:
     assert path.stat().st_mode & 0o777 == 0o600
 
 
-@settings(max_examples=30)
+@settings(max_examples=30, deadline=None)
 @given(FRAMES)
 def test_a_frame_that_a_kill_cut_off_is_not_counted_wherever_it_was_cut(
     tmp_path_factory: pytest.TempPathFactory, frames: list[bytes | int]
