@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import argparse
 import json
-import resource
 import sys
 from dataclasses import replace
 from pathlib import Path
@@ -17,6 +16,7 @@ from typing import TYPE_CHECKING
 from benchmarks.build import BuildError, build_loadgen
 from benchmarks.daemon import DaemonError, Server
 from benchmarks.load import Load, LoadError
+from benchmarks.processes import raise_fd_limit
 from benchmarks.report import Result, document, table
 from benchmarks.rounds import Round, Setup, run_round
 from benchmarks.scenarios import SCENARIOS, Scenario
@@ -33,7 +33,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         for scenario in SCENARIOS:
             print(f"{scenario.name:16} {scenario.question}")
         return 0
-    _raise_fd_limit()
+    raise_fd_limit()
     try:
         scenarios = _scenarios(chosen)
         setup = _setup(chosen)
@@ -105,12 +105,6 @@ def _add_server_options(group: argparse._ArgumentGroup) -> None:
 
 def _cpus(text: str) -> frozenset[int]:
     return frozenset(int(number) for number in text.split(","))
-
-
-def _raise_fd_limit() -> None:
-    """Daemon and generator inherit it; 10,000 clients need 10,000 descriptors on either side."""
-    _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
-    resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
 
 
 def _scenarios(chosen: argparse.Namespace) -> list[Scenario]:

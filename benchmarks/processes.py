@@ -1,13 +1,14 @@
 """What a tree of processes costs, read from the kernel: CPU time and memory. Linux only.
 
-Pure reads; nothing is kept between calls. Processes that end while they are looked at are outcomes,
-not errors: they are left out, and their CPU time is found with their parent once it has reaped
-them.
+Reads, but for `raise_fd_limit`; nothing is kept between calls. Processes that end while they are
+looked at are outcomes, not errors: they are left out, and their CPU time is found with their parent
+once it has reaped them.
 """
 
 from __future__ import annotations
 
 import os
+import resource
 import time
 from pathlib import Path
 from typing import Final
@@ -52,6 +53,20 @@ def machine_cpu_ns() -> int:
     fields = Path("/proc/stat").read_text(encoding="ascii").split("\n", 1)[0].split()
     user, nice, system, _idle, _iowait, irq, softirq, steal = map(int, fields[1:9])
     return (user + nice + system + irq + softirq + steal) * _TICK_NS
+
+
+def state(pid: int) -> str:
+    """Return the state letter of a process (proc_pid_stat(5)); empty if it is gone."""
+    return "".join(_stat(pid)[:1])
+
+
+def raise_fd_limit() -> None:
+    """Raise our soft limit of descriptors to the hard one, for us and those that we start.
+
+    10,000 clients need 10,000 descriptors on either side.
+    """
+    _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
 
 
 def _stat(pid: int) -> list[str]:

@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-from contextlib import ExitStack
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import pytest
 from hypothesis import settings
 
-from tests.harness.daemon import Daemon, StartDaemon
+from tests.harness.daemon import Daemon, StartDaemon, daemons
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -22,18 +21,7 @@ settings.load_profile("patient")
 @pytest.fixture
 def start_daemon(tmp_path: Path) -> Iterator[StartDaemon]:
     """Start daemons with the given flags of `serve`; all are ended and checked after the test."""
-    with ExitStack() as stack:
-        count = 0
-
-        def start(**options: Any) -> Daemon:
-            nonlocal count
-            count += 1
-            directory = tmp_path / f"daemon-{count}"
-            directory.mkdir()
-            daemon = Daemon.start(directory, **options)
-            stack.callback(daemon.finish)
-            return daemon
-
+    with daemons(tmp_path) as start:
         yield start
 
 

@@ -168,10 +168,11 @@ def load(path: Path) -> Content | None:
     place = newest = _HEADER.size
     while place + _FRAME.size <= len(data):
         kind, size = _FRAME.unpack_from(data, place)
-        body = data[place + _FRAME.size :][:size]
-        if len(body) < size:
+        frame_end = place + _FRAME.size + size
+        if frame_end > len(data):
             break
-        place += _FRAME.size + size
+        body = data[place + _FRAME.size : frame_end]
+        place = frame_end
         if kind == _BYTES:
             end += size
             kept.append(Kept(body, end, []))

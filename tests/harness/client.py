@@ -33,11 +33,17 @@ class LineClient:
 
     @classmethod
     def connect(
-        cls, address: Address, receive_bytes: int = 0, seconds: float = PATIENCE_SECONDS
+        cls,
+        address: Address,
+        receive_bytes: int = 0,
+        seconds: float = PATIENCE_SECONDS,
+        segment_bytes: int = 0,
     ) -> LineClient:
         """Connect within `seconds`; the greeting is not read.
 
         `receive_bytes`: what the kernel may keep for us (SO_RCVBUF); 0: its default.
+        `segment_bytes`: the longest TCP segment that we take; 0: the default. A server's kernel has
+        the smaller a buffer for us, the shorter our segments are.
         """
         if address.family == "unix":
             stream = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
@@ -47,6 +53,8 @@ class LineClient:
         try:
             if receive_bytes:
                 stream.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, receive_bytes)
+            if segment_bytes:
+                stream.setsockopt(socket.IPPROTO_TCP, socket.TCP_MAXSEG, segment_bytes)
             stream.settimeout(seconds)
             stream.connect(
                 address.path if address.family == "unix" else (address.host, address.port)

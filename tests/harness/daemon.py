@@ -11,10 +11,11 @@ from __future__ import annotations
 import os
 import signal
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager
+from itertools import count
 from pathlib import Path
-from typing import Any, Final, TypeAlias
+from typing import TYPE_CHECKING, Any, Final, TypeAlias
 
 from prefork_chat import log
 from prefork_chat.config import Address, parse_address
@@ -24,6 +25,9 @@ from tests.harness.ipc import DaemonObjects, posix_names, sysv_names, used_by
 from tests.harness.program import Program
 from tests.harness.sockets import serving_pid
 from tests.harness.waiting import PATIENCE_SECONDS, until
+
+if TYPE_CHECKING:
+    import socket
 
 _CONNECTS: Final = 100
 """Most connections made to get one at a certain worker. Workers take turns, so a few do."""
@@ -38,13 +42,18 @@ class Daemon(Program):
     """
 
     def __init__(
-        self, directory: Path, *, program: str = "prefork_chat", **options: object
+        self,
+        directory: Path,
+        *,
+        program: str = "prefork_chat",
+        environ: Mapping[str, str] | None = None,
+        **options: object,
     ) -> None:
         """Start it and return at once; `start` waits until it is ready.
 
         `directory`: where its runtime directory and a copy of its log go. `program`: the module
-        that is run. Other keywords are flags of `serve` with underscores: `limits_burst_lines=5`,
-        `turn_lock=False`, `listen=[...]`.
+        that is run; `environ`: its environment, None for our own. Other keywords are flags of
+        `serve` with underscores: `limits_burst_lines=5`, `turn_lock=False`, `listen=[...]`.
         """
         options = {
             "listen": "127.0.0.1:0",
@@ -62,6 +71,7 @@ class Daemon(Program):
                 *(word for flag, value in options.items() for word in _flag(flag, value)),
             ],
             directory / "daemon.log",
+            environ=environ,
         )
         self._is_finished = False
 
@@ -131,8 +141,12 @@ class Daemon(Program):
 
     def worker_of(self, client: LineClient) -> int | None:
         """Return the p_id of the worker that serves `client`, which has been greeted over TCP."""
+        return self.worker_of_socket(client.socket)
+
+    def worker_of_socket(self, client: socket.socket) -> int | None:
+        """Return the p_id of the worker that serves the client with this end of a connection."""
         pids = self.worker_pids()
-        pid = serving_pid(client.socket, pids)
+        pid = serving_pid(client, pids)
         return None if pid is None else pids.index(pid)
 
     def generation(self, p_id: int) -> int:
@@ -143,6 +157,11 @@ class Daemon(Program):
         """Kill the worker with SIGKILL, which the log may tell; return at once."""
         self.log.expect(*_KILLED)
         os.kill(self.worker_pid(p_id), signal.SIGKILL)
+
+    def strike(self, pid: int, number: signal.Signals = signal.SIGKILL) -> bool:
+        """Send a signal to one of our workers, if it still lives; say whether."""
+        self.log.expect(*_KILLED)
+        return processes.strike(pid, self.pid, number)
 
     def replace_worker(self, p_id: int) -> None:
         """Kill the worker with SIGKILL and wait until its successor is ready."""
@@ -231,6 +250,25 @@ class Daemon(Program):
 
 StartDaemon: TypeAlias = Callable[..., Daemon]
 """The type of the fixture `start_daemon`: options of `Daemon`, its directory excepted."""
+
+
+@contextmanager
+def daemons(directory: Path) -> Iterator[StartDaemon]:
+    """Give a function that starts daemons, in folders of their own in `directory`.
+
+    All of them are ended and checked at the end of the block.
+    """
+    with ExitStack() as stack:
+        numbers = count(1)
+
+        def start(**options: Any) -> Daemon:
+            folder = directory / f"daemon-{next(numbers)}"
+            folder.mkdir()
+            daemon = Daemon.start(folder, **options)
+            stack.callback(daemon.finish)
+            return daemon
+
+        yield start
 
 
 def _flag(flag: str, value: object) -> list[str]:

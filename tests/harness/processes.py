@@ -1,7 +1,8 @@
 """Processes seen from outside, through /proc: who lives, and what a process uses.
 
-A process that ends while it is looked at is an outcome: it is not there. Only `stop_process` and
-its like change anything, and they take a pid that the caller got from its own daemon.
+A process that ends while it is looked at is an outcome: it is not there. Only `strike`,
+`stop_process` and their like change anything, and they take a pid that the caller got from its own
+daemon.
 """
 
 from __future__ import annotations
@@ -83,6 +84,11 @@ def is_alive(pid: int) -> bool:
     return found is not None and found.state not in "ZX"
 
 
+def thread_ids(pid: int) -> list[int]:
+    """Return the ids of the threads of `pid`, in the order of their start."""
+    return sorted(map(int, os.listdir(f"/proc/{pid}/task")))
+
+
 def fd_count(pid: int) -> int:
     """Return how many file descriptors `pid` has open."""
     return len(os.listdir(f"/proc/{pid}/fd"))
@@ -91,6 +97,28 @@ def fd_count(pid: int) -> int:
 def cpu_seconds(pids: list[int]) -> float:
     """Return the CPU time that these processes have used so far, all together."""
     return sum(status(pid).cpu_seconds for pid in pids)
+
+
+def strike(pid: int, parent: int, number: signal.Signals) -> bool:
+    """Send a signal to `pid` if it is still the child of `parent` that it was; say whether.
+
+    For those who hurt many processes that come and go: a number that the kernel has given to
+    somebody else meanwhile is left alone.
+    """
+    try:
+        fd = os.pidfd_open(pid)
+    except ProcessLookupError:
+        return False
+    try:
+        found = read_status(pid)
+        if found is None or found.parent != parent or found.state in "ZX":
+            return False
+        signal.pidfd_send_signal(fd, number)
+    except ProcessLookupError:
+        return False
+    finally:
+        os.close(fd)
+    return True
 
 
 def stop_process(pid: int) -> None:

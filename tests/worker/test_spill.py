@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import time
 from typing import TYPE_CHECKING
 
 import pytest
@@ -98,6 +99,19 @@ def test_who_settles_the_newest_bytes_anew_has_their_answers_forgotten(
     assert pieces(content_of(path).kept) == pieces(kept_of(remaining))
     write_all(reopened, [7])
     assert pieces(content_of(path).kept) == pieces(kept_of([*remaining, 7]))
+
+
+def test_a_long_log_is_read_in_a_moment(tmp_path: Path) -> None:
+    """Its clients wait meanwhile. Copying what is left of it for each frame took 10 s."""
+    spill = Spill.create(tmp_path / "7.1", FIRST)
+    for number in range(8000):
+        spill.append(b"x" * 1500)
+        spill.await_receipt(a_receipt(number))
+    start = time.monotonic()
+    content = content_of(tmp_path / "7.1")
+    assert time.monotonic() - start < 2.0
+    assert [kept.awaited[0].tag for kept in content.kept] == [b"%d" % n for n in range(8000)]
+    spill.remove()
 
 
 def test_how_far_things_have_got_is_in_the_header_and_moves_nothing(tmp_path: Path) -> None:

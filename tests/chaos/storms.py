@@ -1,0 +1,312 @@
+"""The storms: who is hurt, how often and how, while a crowd talks at full speed.
+
+A storm's `acts` is a generator that hurts somebody and yields after how many seconds it wants to go
+on; the crowd's loop runs it between two turns, in the one thread of the test. `rage` starts a
+daemon, lets the storm rage and returns what came of it: an `Outcome`, whose account must be exact.
+"""
+
+from __future__ import annotations
+
+import random
+import signal
+import time
+from collections import Counter
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Final
+
+from prefork_chat import log
+from tests.chaos.account import Account
+from tests.chaos.crowd import Crowd, Manner
+from tests.chaos.outcome import Outcome, adoption_ms
+from tests.chaos.usage import Usage
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator, Mapping
+    from pathlib import Path
+
+    from tests.harness.daemon import Daemon, StartDaemon
+
+_POLL_SECONDS: Final = 0.005
+
+_SLOW_READERS: Final = 6
+_AT_ONCE: Final = 200
+_LONG_BYTES: Final = 900
+_MOST_PENDING: Final = 2500
+"""Messages of 1 KB that wait for one reader."""
+
+NOUSER: Final = b"NOUSER"
+BUSY: Final = b"BUSY"
+UNSURE: Final = b"UNSURE"
+
+_STURDY: Final[dict[str, object]] = {
+    "respawn_quick_death_seconds": 0.001,
+    "respawn_backoff_min_seconds": 0.001,
+    "respawn_backoff_max_seconds": 0.01,
+    "respawn_max_crashes": 1_000_000,
+}
+"""Options of a daemon that is killed more often than a sound one would stand."""
+
+
+@dataclass(frozen=True, slots=True)
+class Site:
+    """Where a storm rages. `struck` counts the signals that have hit, by what was hit."""
+
+    daemon: Daemon
+    crowd: Crowd
+    rng: random.Random
+    struck: Counter[str] = field(default_factory=Counter)
+
+    @property
+    def p_ids(self) -> list[int]:
+        """All workers, in an order of chance."""
+        p_ids = list(range(len(self.daemon.worker_pids())))
+        self.rng.shuffle(p_ids)
+        return p_ids
+
+    def strike(self, p_id: int, number: signal.Signals = signal.SIGKILL) -> int:
+        """Hurt the present worker of `p_id`, if it lives; return its generation."""
+        spawned = self.daemon.log.events(log.WORKER_SPAWNED, p_id=p_id)[-1]
+        generation = int(spawned["generation"])
+        ready = self.daemon.log.events(log.WORKER_READY, p_id=p_id, generation=generation)
+        self._strike(spawned["pid"], "worker" if ready else "adopting worker", number)
+        return generation
+
+    def strike_holder(self) -> None:
+        """Kill who holds the accept semaphore, if it is held just now."""
+        pid = self.daemon.objects.semaphore("accept").holder_pid()
+        if pid:
+            self._strike(pid, "accepting worker")
+
+    def order(self, number: signal.Signals, what: str) -> None:
+        """Send a signal to the supervisor."""
+        self.daemon.signal(number)
+        self.struck[what] += 1
+
+    def until_ready(self, p_id: int, generation: int) -> Iterator[float]:
+        """Wait, as acts do, until the worker `generation` of `p_id` serves."""
+        while not self.daemon.log.events(log.WORKER_READY, p_id=p_id, generation=generation):
+            yield _POLL_SECONDS
+
+    def until_spawned(self, p_id: int, generation: int) -> Iterator[float]:
+        """Wait, as acts do, until the worker `generation` of `p_id` has been forked."""
+        while self.daemon.generation(p_id) < generation:
+            yield _POLL_SECONDS
+
+    def _strike(self, pid: int, what: str, number: signal.Signals = signal.SIGKILL) -> None:
+        if self.daemon.strike(pid, number):
+            self.struck[what] += 1
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Storm:
+    """One kind of bad weather. `options` are the daemon's, `tolerated` the account's.
+
+    `events`: what the daemon may complain of, a replacement that our stop interrupts among it;
+    `is_local`: on a Unix socket instead of TCP.
+    """
+
+    what: str
+    acts: Callable[[Site], Iterator[float]]
+    people: int = 200
+    options: Mapping[str, object] = field(default_factory=dict)
+    events: tuple[str, ...] = ()
+    tolerated: frozenset[bytes] = frozenset()
+    is_local: bool = False
+
+
+def reload(site: Site) -> Iterator[float]:
+    """Have the configuration reloaded, time and again: all workers are replaced."""
+    yield from _order(site, signal.SIGHUP, "reload", log.REPLACEMENT_FINISHED)
+
+
+def upgrade(site: Site) -> Iterator[float]:
+    """Have the daemon become another program, time and again, in the same process."""
+    yield from _order(site, signal.SIGUSR2, "upgrade", log.REPLACEMENT_FINISHED)
+
+
+def reload_and_kill(site: Site) -> Iterator[float]:
+    """Reload without waiting for the end of the last one, and kill workers in the middle of it."""
+    while True:
+        for _ in range(site.rng.randint(1, 3)):
+            site.order(signal.SIGHUP, "reload")
+            yield site.rng.uniform(0.0, 0.05)
+        site.strike(site.p_ids[0])
+        yield site.rng.uniform(0.1, 0.3)
+
+
+def _order(site: Site, number: signal.Signals, what: str, finished: str) -> Iterator[float]:
+    while True:
+        yield site.rng.uniform(0.0, 0.05)
+        count = len(site.daemon.log.events(finished))
+        site.order(number, what)
+        while len(site.daemon.log.events(finished)) == count:
+            yield _POLL_SECONDS
+
+
+def calm(_site: Site) -> Iterator[float]:
+    """Do no harm: what the crowd finds then is the crowd's fault."""
+    yield from ()
+
+
+def kill(site: Site) -> Iterator[float]:
+    """Kill a worker every now and then, whatever it does."""
+    while True:
+        yield site.rng.uniform(0.1, 0.5)
+        site.strike(site.p_ids[0])
+
+
+def kill_while_adopting(site: Site) -> Iterator[float]:
+    """Kill a worker, and some of its successors right after their birth."""
+    while True:
+        yield site.rng.uniform(0.05, 0.2)
+        p_id = site.p_ids[0]
+        for _ in range(site.rng.randint(2, 5)):
+            generation = site.strike(p_id)
+            yield from site.until_spawned(p_id, generation + 1)
+            yield site.rng.uniform(0, 0.015)
+
+
+def kill_two(site: Site) -> Iterator[float]:
+    """Kill two workers at once."""
+    while True:
+        yield site.rng.uniform(0.1, 0.4)
+        for p_id in site.p_ids[:2]:
+            site.strike(p_id)
+
+
+def kill_all(site: Site) -> Iterator[float]:
+    """Kill all workers at once."""
+    while True:
+        yield site.rng.uniform(0.1, 0.4)
+        for p_id in site.p_ids:
+            site.strike(p_id)
+
+
+def kill_accepting(site: Site) -> Iterator[float]:
+    """Kill whoever holds the accept semaphore, while somebody connects and somebody leaves."""
+    while True:
+        yield site.rng.uniform(0.05, 0.2)
+        newcomer = site.crowd.connect()
+        site.strike_holder()
+        while newcomer.person.open:
+            yield _POLL_SECONDS
+        site.crowd.leave(newcomer)
+
+
+def freeze(site: Site) -> Iterator[float]:
+    """Stop a worker, and let the watchdog find out."""
+    while True:
+        yield site.rng.uniform(0.1, 0.3)
+        p_id = site.p_ids[0]
+        generation = site.strike(p_id, signal.SIGSTOP)
+        yield from site.until_ready(p_id, generation + 1)
+
+
+def kill_over_slow_readers(site: Site) -> Iterator[float]:
+    """Kill workers while megabytes wait for people who read now and then."""
+    crowd, rng = site.crowd, site.rng
+    readers = [crowd.connect(is_slow=True) for _ in range(_SLOW_READERS)]
+    writers = [crowd.connect() for _ in readers]
+    while any(member.person.open for member in readers + writers):
+        yield _POLL_SECONDS
+    for reader in readers:
+        crowd.hold_still(reader)
+    while True:
+        for writer, reader in zip(writers, readers, strict=True):
+            if len(reader.person.arriving) < _MOST_PENDING:
+                crowd.chat(writer, reader, _AT_ONCE, filler_bytes=_LONG_BYTES)
+        yield rng.uniform(0.1, 0.3)
+        site.strike(site.p_ids[0])
+        reader = rng.choice(readers)
+        crowd.read_on(reader)
+        yield rng.uniform(0.001, 0.02)
+        crowd.hold_still(reader)
+
+
+def come_and_go(site: Site) -> Iterator[float]:
+    """Let people leave in the middle of a talk and others come, so that workers are recycled."""
+    while True:
+        yield site.rng.uniform(0.0, 0.02)
+        leaver = site.rng.choice(site.crowd.members)
+        site.crowd.leave(leaver)
+        site.crowd.connect(takes_part=True)
+
+
+STORMS: Final[Mapping[str, Storm]] = {
+    "calm": Storm(what="nobody is hurt", acts=calm),
+    "kill": Storm(what="a worker is killed every 0.1 to 0.5 s", acts=kill),
+    "adopting": Storm(what="workers are killed while they adopt", acts=kill_while_adopting),
+    "two": Storm(what="two of three workers at once", acts=kill_two, options={"workers": 3}),
+    "all": Storm(what="all workers at once", acts=kill_all),
+    "accepting": Storm(what="the accept semaphore's holder is killed", acts=kill_accepting),
+    "freeze": Storm(
+        what="a worker is stopped until the watchdog kills it",
+        acts=freeze,
+        options={"watchdog_seconds": 0.5},
+        events=(log.WORKER_STUCK, log.WORKER_KILLED),
+    ),
+    "slow": Storm(
+        what="workers are killed while megabytes wait for slow readers",
+        acts=kill_over_slow_readers,
+        people=20,
+        options={"limits_client_pending_bytes": 4_000_000},
+        tolerated=frozenset({BUSY}),
+    ),
+    "unix": Storm(
+        what="a worker is killed every 0.1 to 0.5 s, all clients on Unix sockets",
+        acts=kill,
+        is_local=True,
+        tolerated=frozenset({UNSURE}),
+    ),
+    "reload": Storm(
+        what="SIGHUP, again as soon as all workers are replaced",
+        acts=reload,
+        events=(log.REPLACEMENT_FAILED,),
+    ),
+    "reload-kill": Storm(
+        what="SIGHUP upon SIGHUP, and workers are killed meanwhile",
+        acts=reload_and_kill,
+        events=(log.REPLACEMENT_FAILED,),
+    ),
+    "upgrade": Storm(
+        what="SIGUSR2, again as soon as all workers are replaced",
+        acts=upgrade,
+        events=(log.REPLACEMENT_FAILED,),
+    ),
+    "recycle": Storm(
+        what="people come and go; a worker is replaced after 50 connections",
+        acts=come_and_go,
+        people=100,
+        options={"connections_per_process": 50},
+        tolerated=frozenset({NOUSER}),
+    ),
+}
+
+
+def rage(start_daemon: StartDaemon, folder: Path, name: str, seconds: float, seed: int) -> Outcome:
+    """Start a daemon, let the storm `name` rage for `seconds`; wait until all is quiet again.
+
+    `folder` is for its socket.
+    """
+    storm = STORMS[name]
+    rng = random.Random(seed)
+    listen = {"listen": f"unix:{folder}/chat"} if storm.is_local else {}
+    daemon = start_daemon(**_STURDY, **storm.options, **listen)
+    daemon.log.expect(*storm.events)
+    before = Usage.of(daemon)
+    account = Account(storm.tolerated)
+    with Crowd(daemon.addresses[0], account, rng, Manner()) as crowd:
+        crowd.admit(storm.people)
+        site = Site(daemon, crowd, rng)
+        start = time.monotonic()
+        crowd.talk(seconds, storm.acts(site))
+        elapsed = time.monotonic() - start
+        crowd.finish()
+        crowd.close()
+        leaks = before.compare(daemon)
+    endings = Counter(str(event["meaning"]) for event in daemon.log.events(log.WORKER_EXITED))
+    title = f"storm {name}: {storm.what}"
+    times = adoption_ms(daemon.log)
+    return Outcome(
+        title, seed, elapsed, account, crowd.cut_short, site.struck, endings, times, leaks
+    )

@@ -1,0 +1,33 @@
+"""Every storm for a moment: nobody notices that processes die, and all messages are accounted for.
+
+A minute of each: `python -m tests.chaos storm`.
+"""
+
+from __future__ import annotations
+
+import random
+from typing import TYPE_CHECKING
+
+import pytest
+
+from tests.chaos.storms import STORMS, rage
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from tests.harness.daemon import StartDaemon
+
+SECONDS = 2.0
+
+FEWEST_MESSAGES = 1000
+"""Far below what the slowest machine does in that time: only that they talked at all."""
+
+
+@pytest.mark.parametrize("name", [name for name in STORMS if name != "calm"])
+def test_a_storm_passes_unnoticed(start_daemon: StartDaemon, tmp_path: Path, name: str) -> None:
+    outcome = rage(start_daemon, tmp_path, name, SECONDS, seed=random.randrange(1_000_000))
+    print(outcome)
+    assert not outcome.account.troubles
+    assert not outcome.leaks
+    assert outcome.account.delivered > FEWEST_MESSAGES
+    assert outcome.has_raged

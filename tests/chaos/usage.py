@@ -1,0 +1,38 @@
+"""What a daemon without clients uses: descriptors and threads, before a storm and after it."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, NamedTuple, Self
+
+from tests.harness.processes import fd_count, status
+from tests.harness.waiting import until
+
+if TYPE_CHECKING:
+    from tests.harness.daemon import Daemon
+
+
+class Usage(NamedTuple):
+    """Descriptors and threads of the supervisor, and of its workers by p_id."""
+
+    supervisor: tuple[int, int]
+    workers: list[tuple[int, int]]
+
+    @classmethod
+    def of(cls, daemon: Daemon) -> Self:
+        """Look at a daemon as it is now."""
+        return cls(_used(daemon.pid), [_used(pid) for pid in daemon.worker_pids()])
+
+    def compare(self, daemon: Daemon) -> list[str]:
+        """Wait until `daemon`, whose clients have gone, uses as much; say what it leaks if not."""
+        try:
+            until(lambda: self.of(daemon) == self, "the daemon to use no more than before")
+        except AssertionError:
+            return [f"(descriptors, threads) were {self} and are {self.of(daemon)}"]
+        return []
+
+
+def _used(pid: int) -> tuple[int, int]:
+    try:
+        return fd_count(pid), status(pid).threads
+    except (FileNotFoundError, ProcessLookupError, AssertionError):
+        return 0, 0  # it is being replaced
