@@ -15,7 +15,8 @@ of that p_id). Owner: the one loop (p_id, t_id) that lives; its thread, while it
                             written: place of a record, how many of its writes were done, and how
                             many bytes of the last one (see `_progress`)
                             reading: slot + 1 of the client that is being read, else 0
-                            deaths: how many workers in a row have died while reading a client
+                            deaths: slot + 1 of a client << 8 | how many workers in a row have died
+                            while they read it
               <q> per loop  number of the last datagram that was taken from that loop
     records   on page boundaries behind them, MessagePack; a new one never overlaps the valid one
 """
@@ -38,8 +39,8 @@ _WORD_BYTES: Final = 8
 _ALIGN: Final = 64
 
 MOST_DEATHS: Final = 3
-"""Deaths in a row while a client is read, and nothing done in between, until that client is not
-read any more: its line would be read again, and kill, for ever."""
+"""Deaths in a row while the same client is read, and nothing done in between, until it is not read
+any more: its line would be read again, and kill, for ever."""
 
 INITIAL_BYTES: Final = 256 * 1024
 """Room for records at the start; it grows with the largest turn."""
@@ -156,12 +157,14 @@ class Journal:
         To be asked once, by a successor, before it reads anything.
         """
         reading = self._words[_READING]
+        blamed, deaths = self._words[_DEATHS] >> 8, self._words[_DEATHS] & 0xFF
         self._words[_READING] = 0
         if not reading:
             self._words[_DEATHS] = 0
             return -1
-        self._words[_DEATHS] += 1
-        return reading - 1 if self._words[_DEATHS] >= MOST_DEATHS else -1
+        deaths = deaths + 1 if reading == blamed else 1
+        self._words[_DEATHS] = reading << 8 | deaths
+        return reading - 1 if deaths >= MOST_DEATHS else -1
 
     def note_written(self, writes: int, taken: int) -> None:
         """Note that `writes` of the valid record are done, of the last of them `taken` bytes."""
