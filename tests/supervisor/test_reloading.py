@@ -8,7 +8,7 @@ from prefork_chat.supervisor.reloading import FIXED, adopt
 
 def test_what_workers_read_is_taken_over() -> None:
     wanted = Config(
-        server=ServerConfig(workers=4, login_seconds=1.0, durability="fast"),
+        server=ServerConfig(workers=4, login_seconds=1.0, drain_seconds=2.0),
         limits=LimitsConfig(burst_lines=7),
         log=LogConfig(level="debug"),
     )
