@@ -26,7 +26,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Callable, Iterator, Sequence
 
     from prefork_chat.config import RespawnConfig
     from prefork_chat.registry.table import Order
@@ -122,6 +122,10 @@ class Children:
     def __iter__(self) -> Iterator[Child]:
         """Go through all that are not absent, by p_id."""
         return (child for child in self._children if child.phase is not Phase.ABSENT)
+
+    def everyone(self) -> Sequence[Child]:
+        """Return all, absent ones included: they go on counting their generations."""
+        return self._children
 
     @property
     def places(self) -> int:

@@ -210,7 +210,7 @@ class Estate:
             files=[SocketFileEntry(file.path, *file.identity) for file in self.listeners.files],
             kept=[(slot, generation) for slot, (generation, _) in self.keeper.kept.items()],
             undelivered=self.keeper.undelivered,
-            children=[write_child(child) for child in children],
+            children=[write_child(child) for child in children.everyone()],
         )
 
     def close(self) -> None:

@@ -89,9 +89,14 @@ class Workforce:
         self._log: Final = get_logger()
 
     def resume(self, children: Iterable[Child]) -> None:
-        """Go on with the children of a supervisor before us, in this process."""
+        """Go on with the children of a supervisor before us, in this process.
+
+        More of them may be wanted now, or fewer.
+        """
         for child in children:
             self.children.resume(child)
+        self.children.resize(self.children.wanted, time.monotonic_ns())
+        for child in self.children.everyone():
             if child.phase is Phase.ABSENT and child.generation:
                 self._estate.mail.watch(child.p_id)
 

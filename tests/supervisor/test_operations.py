@@ -276,6 +276,8 @@ def is_refused(daemon: Daemon) -> bool:
         daemon.connect().close()
     except ConnectionRefusedError:
         return True
+    except ConnectionResetError:
+        return False  # it stood in line when the last listener was closed
     return False
 
 

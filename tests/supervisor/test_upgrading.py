@@ -100,6 +100,27 @@ def test_upgrade_after_upgrade_leaks_nothing_and_stays_whole(
     assert not path.exists()
 
 
+def test_worker_that_left_before_an_upgrade_is_counted_on_from_when_it_comes_back(
+    room: Room,
+) -> None:
+    """The table of workers in shared memory takes no generation twice."""
+    daemon = room.open(people=2, server={"workers": 2})
+    daemon.send(signal.SIGTTOU)
+    daemon.wait_for("worker.exited", p_id=1, meaning="left")
+    daemon.configure(server={"workers": 1})
+    upgrade(daemon)
+    daemon.send(signal.SIGTTIN)
+    daemon.wait_for("worker.ready", p_id=1, generation=2)
+    daemon.send(signal.SIGTTOU)
+    daemon.wait_for("worker.exited", p_id=1, count=2, meaning="left")
+    daemon.configure(server={"workers": 3})
+    upgrade(daemon, 2)
+    daemon.wait_for("worker.ready", p_id=1, generation=3)
+    daemon.wait_for("worker.ready", p_id=2, generation=1)
+    room.ask_all()
+    assert daemon.stop() == 0
+
+
 def test_workers_serve_while_the_supervisor_is_tried_and_executed(room: Room) -> None:
     daemon = room.open(people=4)
     daemon.send(signal.SIGUSR2)
