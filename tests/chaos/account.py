@@ -105,8 +105,13 @@ class Account:
     other commands; `refusals` those answered ERR, by code.
     """
 
-    def __init__(self, tolerated: frozenset[bytes] = frozenset()) -> None:
-        """`tolerated`: codes of `ERR CHAT` that are no trouble here, such as BUSY."""
+    def __init__(
+        self, tolerated: frozenset[bytes] = frozenset(), *, is_ordered: bool = True
+    ) -> None:
+        """`tolerated`: codes of `ERR CHAT` that are no trouble here, such as BUSY.
+
+        `is_ordered`: whether one message may not overtake another of its sender.
+        """
         self.people: Final[list[Person]] = []
         self.delivered = 0
         self.accepted = 0
@@ -114,7 +119,8 @@ class Account:
         self.refusals: Final[Counter[bytes]] = Counter()
         self.troubles: Final[Counter[Trouble]] = Counter()
         self.examples: Final[list[str]] = []
-        self._tolerated = tolerated
+        self._tolerated: Final = tolerated
+        self._is_ordered: Final = is_ordered
 
     def enter(self, name: bytes) -> Person:
         """Enter a person, who must not have the name of another one who is there."""
@@ -163,7 +169,7 @@ class Account:
                 self._take_answer(person, line)
                 continue
             sender, number = expected
-            if number < latest.get(sender, 0):
+            if number < latest.get(sender, 0) and self._is_ordered:
                 self._complain(Trouble.REORDERED, person, line)
             latest[sender] = number
             self.delivered += 1

@@ -28,6 +28,9 @@ if TYPE_CHECKING:
 
 _POLL_SECONDS: Final = 0.005
 
+_VISITORS: Final = 20
+"""Who leave and come while there is one worker more: some of them come to it."""
+
 _SLOW_READERS: Final = 6
 _AT_ONCE: Final = 200
 _LONG_BYTES: Final = 900
@@ -99,8 +102,9 @@ class Site:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Storm:
-    """One kind of bad weather. `options` are the daemon's, `tolerated` the account's.
+    """One kind of bad weather.
 
+    `options` are the daemon's, `tolerated` and `is_ordered` the account's.
     `events`: what the daemon may complain of, a replacement that our stop interrupts among it;
     `is_local`: on a Unix socket instead of TCP.
     """
@@ -112,6 +116,7 @@ class Storm:
     events: tuple[str, ...] = ()
     tolerated: frozenset[bytes] = frozenset()
     is_local: bool = False
+    is_ordered: bool = True
 
 
 def reload(site: Site) -> Iterator[float]:
@@ -122,6 +127,24 @@ def reload(site: Site) -> Iterator[float]:
 def upgrade(site: Site) -> Iterator[float]:
     """Have the daemon become another program, time and again, in the same process."""
     yield from _order(site, signal.SIGUSR2, "upgrade", log.REPLACEMENT_FINISHED)
+
+
+def grow_and_shrink(site: Site) -> Iterator[float]:
+    """Have one worker more, and one fewer again: the last one moves its clients to the others."""
+    events = site.daemon.log
+    while True:
+        ready = len(events.events(log.WORKER_READY))
+        site.order(signal.SIGTTIN, "grow")
+        while len(events.events(log.WORKER_READY)) == ready:
+            yield _POLL_SECONDS
+        for _ in range(_VISITORS):
+            site.crowd.leave(site.rng.choice(site.crowd.members))
+            site.crowd.connect(takes_part=True)
+        yield site.rng.uniform(0.02, 0.1)
+        ended = len(events.events(log.WORKER_EXITED))
+        site.order(signal.SIGTTOU, "shrink")
+        while len(events.events(log.WORKER_EXITED)) == ended:
+            yield _POLL_SECONDS
 
 
 def reload_and_kill(site: Site) -> Iterator[float]:
@@ -268,6 +291,14 @@ STORMS: Final[Mapping[str, Storm]] = {
         acts=reload_and_kill,
         events=(log.REPLACEMENT_FAILED,),
     ),
+    "resize": Storm(
+        what="SIGTTIN and SIGTTOU in turns, some people at the worker that has to leave",
+        acts=grow_and_shrink,
+        people=60,
+        options={"max_workers": 3},
+        tolerated=frozenset({NOUSER}),
+        is_ordered=False,  # who is moved may get the first lines of his new place too early
+    ),
     "upgrade": Storm(
         what="SIGUSR2, again as soon as all workers are replaced",
         acts=upgrade,
@@ -294,7 +325,7 @@ def rage(start_daemon: StartDaemon, folder: Path, name: str, seconds: float, see
     daemon = start_daemon(**_STURDY, **storm.options, **listen)
     daemon.log.expect(*storm.events)
     before = Usage.of(daemon)
-    account = Account(storm.tolerated)
+    account = Account(storm.tolerated, is_ordered=storm.is_ordered)
     with Crowd(daemon.addresses[0], account, rng, Manner()) as crowd:
         crowd.admit(storm.people)
         site = Site(daemon, crowd, rng)

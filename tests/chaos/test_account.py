@@ -12,8 +12,8 @@ FILLER_BYTES = 20
 class Pair:
     """Ann and bob, and an account of them. Nothing has been wrong yet."""
 
-    def __init__(self, *tolerated: bytes) -> None:
-        self.account = Account(frozenset(tolerated))
+    def __init__(self, *tolerated: bytes, is_ordered: bool = True) -> None:
+        self.account = Account(frozenset(tolerated), is_ordered=is_ordered)
         self.ann = self.account.enter(b"ann")
         self.bob = self.account.enter(b"bob")
 
@@ -92,6 +92,15 @@ def test_a_message_that_overtakes_another_of_its_sender_is_found(pair: Pair) -> 
     pair.hear(pair.bob, second, first)
     pair.hear(pair.ann, answer, answer)
     assert pair.troubles() == {Trouble.REORDERED: 1}
+
+
+def test_overtaking_can_be_allowed() -> None:
+    pair = Pair(is_ordered=False)
+    first, answer = pair.say()
+    second, _ = pair.say()
+    pair.hear(pair.bob, second, first)
+    pair.hear(pair.ann, answer, answer)
+    assert pair.troubles() == {}
 
 
 def test_a_message_to_somebody_else_is_found(pair: Pair) -> None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, NamedTuple, Self
+from typing import TYPE_CHECKING, Final, NamedTuple, Self
 
 from tests.harness.processes import fd_count, status
 from tests.harness.waiting import until
@@ -11,16 +11,20 @@ if TYPE_CHECKING:
     from tests.harness.daemon import Daemon
 
 
+_GONE: Final = (0, 0)
+
+
 class Usage(NamedTuple):
-    """Descriptors and threads of the supervisor, and of its workers by p_id."""
+    """Descriptors and threads of the supervisor, and of its workers: all use as many."""
 
     supervisor: tuple[int, int]
-    workers: list[tuple[int, int]]
+    workers: frozenset[tuple[int, int]]
 
     @classmethod
     def of(cls, daemon: Daemon) -> Self:
         """Look at a daemon as it is now."""
-        return cls(_used(daemon.pid), [_used(pid) for pid in daemon.worker_pids()])
+        workers = [_used(pid) for pid in daemon.worker_pids()]
+        return cls(_used(daemon.pid), frozenset(workers) - {_GONE})
 
     def compare(self, daemon: Daemon) -> list[str]:
         """Wait until `daemon`, whose clients have gone, uses as much; say what it leaks if not."""
@@ -35,4 +39,4 @@ def _used(pid: int) -> tuple[int, int]:
     try:
         return fd_count(pid), status(pid).threads
     except (FileNotFoundError, ProcessLookupError, AssertionError):
-        return 0, 0  # it is being replaced
+        return _GONE
