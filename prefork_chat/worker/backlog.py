@@ -6,8 +6,9 @@ be lost, in a file as well (its `Spill`), for whoever adopts the client. Owner: 
 
 from __future__ import annotations
 
+import contextlib
 from collections import deque
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
 from prefork_chat import log
 from prefork_chat.worker.spill import Awaited, Content, Kept, Spill
@@ -15,6 +16,10 @@ from prefork_chat.worker.spill import Awaited, Content, Kept, Spill
 if TYPE_CHECKING:
     from collections.abc import Callable
     from pathlib import Path
+
+SLACK_BYTES: Final = 1024 * 1024
+"""How much more than twice of what is pending a spill may hold. A reader who is always a little
+behind never catches up: its spill would grow for ever."""
 
 
 class _Chunk:
@@ -106,9 +111,14 @@ class Backlog:
         return torn, untouched
 
     def persist(self, path: Path) -> None:
-        """Write all of it to a spill of its own at `path`, in the place of an older one."""
+        """Write all of it to a new spill at `path`, in the place of an older one.
+
+        Only when the answers that it has released before are recorded. Raises OSError.
+        """
         kept = [Kept(bytes(chunk.data), chunk.end, chunk.receipts) for chunk in self._chunks]
-        self.spill = Spill.rewrite(path, Content(self.start, self.start, kept))
+        old, self.spill = self.spill, Spill.rewrite(path, Content(self.start, self.start, kept))
+        if old is not None:
+            old.close()
 
     def protect(self, path: Path) -> bool:
         """Make sure that there is a spill for whoever goes on; False if the file system is full."""
@@ -118,6 +128,17 @@ class Backlog:
             except OSError as error:
                 log.get_logger().warning(log.BACKLOG_UNPROTECTED, reason=error.strerror)
         return self.spill is not None
+
+    def rewrite(self, path: Path) -> None:
+        """Write the spill anew, without the past; where there is no room for that, later."""
+        with contextlib.suppress(OSError):
+            self.persist(path)
+
+    @property
+    def is_outgrown(self) -> bool:
+        """True when most of the spill is about what the kernel has taken."""
+        spill = self.spill
+        return spill is not None and spill.size_bytes > SLACK_BYTES + 2 * self.pending_bytes
 
     def _write(self, write: Callable[[Spill], None]) -> None:
         """Keep the spill in step; without room for it the client is served without one."""

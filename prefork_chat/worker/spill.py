@@ -1,7 +1,8 @@
 """A slow reader's backlog as a file, for whoever adopts the client.
 
 A log in the runtime directory, named after the session: a header, then frames that are only ever
-appended, each with one write. Removed when the client has caught up or is gone. Its frames hold the
+appended, each with one write. Removed when the client has caught up or is gone, written anew when
+it holds more of the past than of what is to come. Its frames hold the
 client's stream from `first` on without a gap, so a successor that knows how much the kernel has
 taken goes on at the byte; a frame that a kill cut off is known by its size, and then not counted.
 Owner: the loop of the client; only its thread comes here.
@@ -73,11 +74,12 @@ class Content(NamedTuple):
 class Spill:
     """The file of one client. Raises OSError when the file system is full or gone."""
 
-    __slots__ = ("_fd", "_path")
+    __slots__ = ("_fd", "_path", "size_bytes")
 
-    def __init__(self, path: Path, fd: int) -> None:
+    def __init__(self, path: Path, fd: int, size_bytes: int = 0) -> None:
         self._path = path
         self._fd = fd
+        self.size_bytes = size_bytes
 
     @classmethod
     def create(cls, path: Path, first: int) -> Spill:
@@ -97,20 +99,25 @@ class Spill:
         aside = path.with_name(f"{path.name}.new")
         first = content.kept[0].end - len(content.kept[0].data)
         spill = cls.create(aside, first)
-        for kept in content.kept:
-            spill.append(kept.data)
-            for awaited in kept.awaited:
-                spill.await_receipt(awaited)
-        spill.note_answered(content.answered)
-        spill.note_taken(content.taken)
-        spill.rename(path)
+        try:
+            for kept in content.kept:
+                spill.append(kept.data)
+                for awaited in kept.awaited:
+                    spill.await_receipt(awaited)
+            spill.note_answered(content.answered)
+            spill.note_taken(content.taken)
+            spill.rename(path)
+        except OSError:
+            spill.remove()
+            raise
         return spill
 
     @classmethod
     def reopen(cls, path: Path, content: Content, *, forget_newest_awaited: bool) -> Spill:
         """Go on with a log that was loaded, behind its last whole frame."""
-        spill = cls(path, os.open(path, os.O_WRONLY | os.O_CLOEXEC))
-        os.ftruncate(spill._fd, content.newest if forget_newest_awaited else content.size)
+        size = content.newest if forget_newest_awaited else content.size
+        spill = cls(path, os.open(path, os.O_WRONLY | os.O_CLOEXEC), size)
+        os.ftruncate(spill._fd, size)
         os.lseek(spill._fd, 0, os.SEEK_END)
         return spill
 
@@ -147,6 +154,7 @@ class Spill:
             self._path.unlink()
 
     def _write(self, data: bytes) -> None:
+        self.size_bytes += len(data)
         if os.write(self._fd, data) < len(data):
             raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
 

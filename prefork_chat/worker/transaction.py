@@ -288,10 +288,14 @@ class Transaction:
             words[slot] = word
 
     def _note_answered(self) -> None:
-        for _, spill, position, is_over in self._clients.answered:
+        """Give up what spills hold of the past, now that its answers are recorded."""
+        for connection, spill, position, is_over in self._clients.answered:
+            backlog = connection.backlog
             if is_over:
                 spill.remove()
-            else:
+            elif backlog is not None and backlog.spill is spill and backlog.is_outgrown:
+                backlog.rewrite(self._clients.spill_path(connection))
+            elif backlog is None or backlog.spill is spill:
                 spill.note_answered(position)
         self._clients.answered.clear()
 

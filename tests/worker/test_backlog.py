@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from structlog.testing import capture_logs
 
 from prefork_chat import log
-from prefork_chat.worker.backlog import Backlog
+from prefork_chat.worker.backlog import SLACK_BYTES, Backlog
 from prefork_chat.worker.spill import Awaited, Kept, Spill
 from tests.worker.spilled import FIRST, a_receipt, content_of, pieces
 
@@ -158,3 +158,23 @@ def test_a_client_is_served_on_from_memory_when_the_disk_is_full(
     assert not path.exists(), "half of a stream is worse than nothing"
     assert drain(backlog, []) == (b"12345", [a_receipt(0)])
     assert [line["event"] for line in lines] == [log.BACKLOG_UNPROTECTED]
+
+
+def test_the_spill_of_a_reader_who_never_catches_up_does_not_grow_for_ever(tmp_path: Path) -> None:
+    path = tmp_path / "1.1"
+    backlog = a_backlog(spill=Spill.create(path, FIRST))
+    chunk = b"x" * 100_000
+    largest = 0
+    for number in range(100):
+        backlog.append(chunk, 0, FIRST + (number + 1) * len(chunk))
+        backlog.await_receipt(a_receipt(number))
+        if number:
+            assert backlog.consume(len(chunk)) == [a_receipt(number - 1)]
+        if backlog.is_outgrown:
+            backlog.rewrite(path)
+        largest = max(largest, path.stat().st_size)
+    assert largest < SLACK_BYTES + 5 * len(chunk)
+    content = content_of(path)
+    restored = Backlog.restore(content.kept, backlog.start, content.answered)
+    data, receipts = drain(restored, [])
+    assert (data, [receipt.tag for receipt in receipts]) == (chunk, [b"99"])
