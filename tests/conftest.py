@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import signal
 from typing import TYPE_CHECKING
 
 import pytest
@@ -12,6 +13,9 @@ from tests.harness.daemon import Daemon, StartDaemon, daemons
 if TYPE_CHECKING:
     from collections.abc import Iterator
     from pathlib import Path
+
+# Under nohup it is ignored, and everything that we start would inherit that.
+signal.signal(signal.SIGHUP, signal.SIG_DFL)
 
 # A machine that is busy with other tests is slow, not wrong.
 settings.register_profile("patient", deadline=None)
