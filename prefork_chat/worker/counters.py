@@ -42,18 +42,11 @@ def consumed(client: socket.SocketType) -> int:
     return received - queued
 
 
-def can_follow_tcp() -> bool:
-    """Say whether this kernel remembers how far TCP sockets were peeked."""
-    with socket.socket() as probe:
-        try:
-            follow_peeks(probe)
-        except OSError:
-            return False
-    return True
-
-
 def follow_peeks(client: socket.SocketType) -> None:
-    """Begin to peek at the first byte, or datagram, that was not consumed (Unix sockets)."""
+    """Begin to peek at the first byte, or datagram, that was not consumed.
+
+    Raises OSError for a TCP socket of a kernel that does not remember.
+    """
     client.setsockopt(socket.SOL_SOCKET, SO_PEEK_OFF, 0)
 
 

@@ -95,7 +95,7 @@ class Transaction:
         self._inbox = inbox.fileno()
         self._words = parts.registry.progress
         self._positions = parts.registry.positions
-        self._can_follow_tcp = self._is_exact and counters.can_follow_tcp()
+        self._can_follow_tcp = self._is_exact  # until a socket says that it cannot
         self._journal = parts.journal
         self._clients = parts.clients
         self._routes = parts.routes
@@ -171,9 +171,14 @@ class Transaction:
             connection.consumed = connection.dealt
         elif connection.dealt < 0:
             connection.dealt = 0
-        if self._is_exact and (is_local or self._can_follow_tcp):
+        if is_local and self._is_exact:
             counters.follow_peeks(connection.socket)
-        connection.is_followed = self._can_follow_tcp and not is_local
+        elif self._can_follow_tcp:
+            try:
+                counters.follow_peeks(connection.socket)
+                connection.is_followed = True
+            except OSError:
+                self._can_follow_tcp = False
 
     def lose(self, connection: Connection) -> None:
         """Let go of a client: free its name, close, and answer for what it did not get."""
