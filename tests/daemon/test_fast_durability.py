@@ -115,6 +115,7 @@ def test_a_client_that_leaves_after_a_kill_waits_for_no_answer_that_was_lost(
     with fast_daemon.stopped_worker(1):
         alice.send(*(f"CHAT bob {n}" for n in range(10)), "PING all.read")
         alice.expect("OK PING all.read")
+        alice.ask("PING all.sent", "OK PING all.sent")  # an answer is written before others are
         fast_daemon.replace_worker(0)
         alice.expect_match(RESUMED)
         alice.ask("LEAV", "OK LEAV")
@@ -130,6 +131,7 @@ def test_messages_that_wait_in_the_pairs_of_a_killed_worker_are_not_lost(
     with fast_daemon.stopped_worker(1):
         alice.send(*(f"CHAT bob {n}" for n in range(10)), "PING all.read")
         alice.expect("OK PING all.read")
+        alice.ask("PING all.sent", "OK PING all.sent")
         fast_daemon.kill_worker(1)
     bob.expect_match(RESUMED)
     assert bob.read_lines(10) == [f"CHAT alice {n}" for n in range(10)]
