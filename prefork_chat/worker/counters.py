@@ -43,12 +43,15 @@ def consumed(client: socket.SocketType) -> int:
 
 
 def can_follow_tcp() -> bool:
-    """Say whether this kernel remembers how far TCP sockets were peeked."""
-    with socket.socket() as probe:
-        try:
+    """Say whether this kernel remembers how far TCP sockets were peeked, as far as we may ask.
+
+    Where sockets of that family may not be made (RestrictAddressFamilies=) the answer is no.
+    """
+    try:
+        with socket.socket() as probe:
             follow_peeks(probe)
-        except OSError:
-            return False
+    except OSError:
+        return False
     return True
 
 
