@@ -113,6 +113,14 @@ class ServerConfig(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True
         Meta(ge=1, le=65535),
         Meta(description="Connections that wait in each listener until a worker accepts them."),
     ] = 1024
+    fd_store_max: Annotated[
+        int,
+        Meta(ge=0, le=100_000),
+        Meta(
+            description="Under systemd: descriptors that it holds (the clients', and about 100), "
+            "so that they outlive a supervisor that is killed; 0: none."
+        ),
+    ] = 2000
     login_seconds: Annotated[
         Seconds, Meta(description="A client that has not JOINed for so long is closed.")
     ] = 60.0

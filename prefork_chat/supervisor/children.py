@@ -158,6 +158,10 @@ class Children:
         if child.pid:
             self._by_pid[child.pid] = child
 
+    def count_on(self, p_id: int, generation: int) -> None:
+        """Go on counting where the workers of a dead supervisor have got to."""
+        self._children[p_id].generation = generation
+
     def is_surplus(self, child: Child) -> bool:
         """Say whether the child is to leave."""
         return child.p_id >= self.wanted

@@ -54,7 +54,7 @@ class Deed(Struct, frozen=True, kw_only=True):
     `fixed` has the options that cannot change while it runs, by key path. `begun_ns` is when the
     upgrade was asked for. `semaphores` are keys, by purpose. `kept` are (slot, generation),
     `undelivered` (p_id, slot, generation). `peers` are the questions of those at the admin socket
-    who wait, None for one that has been understood.
+    who wait, None for one that has been understood. `stored` are the names in systemd's store.
     """
 
     version: int = VERSION
@@ -73,6 +73,7 @@ class Deed(Struct, frozen=True, kw_only=True):
     children: list[ChildEntry]
     is_announced: bool = False
     peers: list[bytes | None] = []
+    stored: list[str] = []
 
 
 class _Versions(Struct, frozen=True):

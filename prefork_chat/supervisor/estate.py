@@ -54,6 +54,7 @@ if TYPE_CHECKING:
     from prefork_chat.supervisor.listeners import Listeners
     from prefork_chat.supervisor.runtime import RuntimeDirectory
     from prefork_chat.supervisor.sources import Source
+    from prefork_chat.supervisor.store import Store
 
 _KEEPER: Final = "keeper"
 # What a process of ours opens besides what it begins with: poll sets, wake-ups, a log, a stack
@@ -90,8 +91,12 @@ class Estate:
     _undo: ExitStack
 
     @classmethod
-    def put_up(cls, source: Source, max_clients: int, descriptors: int) -> Estate:
+    def put_up(
+        cls, source: Source, max_clients: int, descriptors: int, store: Store | None = None
+    ) -> Estate:
         """Get everything from `source`; `descriptors`: how many this process may have open.
+
+        `store` is told of the clients that are kept.
 
         Raises AlreadyRunning, StartError or ListenError, and has removed all that there was then.
         """
@@ -130,7 +135,7 @@ class Estate:
             kept = source.kept()
             # Those kept now are open already, and count among those that can be.
             unused = descriptors - len(os.listdir("/proc/self/fd")) + len(kept)
-            keeper = Keeper(keeper_pair, nurseries, _most_kept(source.threads, unused))
+            keeper = Keeper(keeper_pair, nurseries, _most_kept(source.threads, unused), store)
             undo.callback(keeper.close)
             keeper.resume(kept, source.undelivered())
             _complain_if_fewer(keeper.limit, max_clients, descriptors)
@@ -196,6 +201,12 @@ class Estate:
         for slot, (generation, fd) in self.keeper.kept.items():
             found[client_name(slot, generation)] = fd
         return found
+
+    def lasting(self) -> dict[str, int]:
+        """Return every descriptor that is the same from start to end and not the supervisor's."""
+        own = {DIRECTORY, PIDFILE, ADMIN, NEWS}
+        own |= {client_name(slot, held[0]) for slot, held in self.keeper.kept.items()}
+        return {name: fd for name, fd in self.descriptors().items() if name not in own}
 
     def deed(self, config: Config, children: Children, begun_ns: int) -> Deed:
         """Return what a supervisor after us must know besides the descriptors."""

@@ -32,6 +32,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
 
     from prefork_chat.pairs import Pair
+    from prefork_chat.supervisor.store import Store
 
 # Words read in one go, before the supervisor looks at anything else.
 _TURN: Final = 512
@@ -48,11 +49,17 @@ class Keeper:
     `has_filled`: the limit has been met and `report` has not said so yet.
     """
 
-    def __init__(self, pair: Pair, nurseries: Sequence[Pair], limit: int) -> None:
-        """Keep up to `limit` sockets; workers speak into `pair`, `nurseries` has one for each."""
+    def __init__(
+        self, pair: Pair, nurseries: Sequence[Pair], limit: int, store: Store | None = None
+    ) -> None:
+        """Keep up to `limit` sockets; workers speak into `pair`, `nurseries` has one for each.
+
+        `store` is told what comes and goes.
+        """
         self._entries: dict[int, tuple[int, int]] = {}  # slot: (generation, descriptor)
         self._undelivered: dict[int, deque[tuple[int, int]]] = {}  # p_id: (slot, generation)
         self._outlet: Final = pair.outlet
+        self._store: Final = store
         self._nurseries: Final = nurseries
         self.limit: Final = limit
         self.has_filled = False
@@ -162,12 +169,17 @@ class Keeper:
             self._is_full = True
             return
         self._entries[slot] = (generation, fd)
+        if self._store is not None:
+            self._store.keep(slot, generation, fd)
 
     def _holds(self, slot: int, generation: int) -> bool:
         return slot in self._entries and self._entries[slot][0] == generation
 
     def _close(self, slot: int) -> None:
-        os.close(self._entries.pop(slot)[1])
+        generation, fd = self._entries.pop(slot)
+        if self._store is not None:
+            self._store.let_go(slot, generation)
+        os.close(fd)
         if self._is_full and len(self._entries) < self.limit * _ROOM:
             self._is_full = False
 

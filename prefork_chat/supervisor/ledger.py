@@ -40,7 +40,7 @@ from prefork_chat.registry.ipc import (
 from prefork_chat.supervisor.socketfile import SocketIdentity, is_listened_to, read_identity
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Callable, Collection, Iterator
 
     from prefork_chat.supervisor.runtime import RuntimeDirectory
 
@@ -87,8 +87,10 @@ class Ledger:
         """Write down which file the announced bind has made."""
         self._append("socket", path, *identity)
 
-    def remove_leftovers(self) -> None:
+    def remove_leftovers(self, kept: Collection[str] = ()) -> None:
         """Remove all that is listed and still there, then the list; say what there was.
+
+        Sockets at the paths `kept` stay.
 
         Can be killed anywhere and repeated. What another user owns is not ours, and is kept.
         """
@@ -101,6 +103,8 @@ class Ledger:
             name = self.memory_name(purpose, attempt)
             self._remove("memory", name, partial(remove_leftover_memory, name))
         for path, identity in sockets.items():
+            if path in kept:
+                continue
             self._remove("socket", path, partial(_remove_leftover_socket, path, identity))
         self.forget()
 

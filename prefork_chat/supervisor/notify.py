@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import os
 import socket
+import struct
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
 
@@ -17,7 +18,7 @@ if TYPE_CHECKING:
 
 FIRST_LISTEN_FD: Final = 3  # sd_listen_fds(3), SD_LISTEN_FDS_START
 
-_VARIABLES: Final = ("NOTIFY_SOCKET", "WATCHDOG_USEC", "WATCHDOG_PID")
+_VARIABLES: Final = ("NOTIFY_SOCKET", "WATCHDOG_USEC", "WATCHDOG_PID", "FDSTORE")
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,20 +34,24 @@ class Notifier:
 
     `variables`: what it has taken out of the environment, for a program that we become.
     `watchdog_seconds`: how often systemd wants to hear `watchdog()` at least, None for never. Half
-    of what WATCHDOG_USEC says, as sd_watchdog_enabled(3) advises.
+    of what WATCHDOG_USEC says, as sd_watchdog_enabled(3) advises. `store_limit`: how many
+    descriptors systemd holds for us, as FDSTORE says (by itself from systemd 254 on).
     """
 
     def __init__(self, environ: MutableMapping[str, str]) -> None:
         """Take NOTIFY_SOCKET and WATCHDOG_* out of `environ`: no child may speak for the daemon."""
         self.variables: Final = {key: environ[key] for key in _VARIABLES if key in environ}
         path = environ.pop("NOTIFY_SOCKET", "")
+        room = environ.pop("FDSTORE", "")
         self.watchdog_seconds: Final = _watchdog_seconds(environ)
         self._status = ""
         self._address: Final = "\0" + path[1:] if path.startswith("@") else path
         self._socket: socket.socket | None = None
+        self.store_limit = 0
         if path[:1] in ("/", "@"):  # an AF_VSOCK address has neither: not for us
             self._socket = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)
             self._socket.setblocking(False)
+            self.store_limit = int(room) if room.isdecimal() else 0
 
     def ready(self, status: str) -> None:
         """Say that the daemon serves: what depends on it may start now."""
@@ -67,6 +72,18 @@ class Notifier:
         """Say that the daemon goes down in order."""
         self._status = status
         self._send("STOPPING=1", f"STATUS={status}")
+
+    def store(self, name: str, fd: int) -> None:
+        """Have systemd hold a descriptor under a name; raises OSError if it cannot be told now."""
+        if self._socket is not None:
+            text = f"FDSTORE=1\nFDNAME={name}".encode()
+            rights = (socket.SOL_SOCKET, socket.SCM_RIGHTS, struct.pack("i", fd))
+            self._socket.sendmsg([text], [rights], 0, self._address)
+
+    def unstore(self, name: str) -> None:
+        """Have systemd close what it holds under a name; raises OSError like `store`."""
+        if self._socket is not None:
+            self._socket.sendto(f"FDSTOREREMOVE=1\nFDNAME={name}".encode(), self._address)
 
     def close(self) -> None:
         """Close the socket in this process; telling is a no-op afterwards."""

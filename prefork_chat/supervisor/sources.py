@@ -39,7 +39,7 @@ NEWS: Final = "news"
 PIDFILE: Final = "pidfile"
 REGISTRY: Final = "registry"
 _JOURNAL_NAME: Final = "prefork-chat-journal"
-_SPILLS: Final = "spill"
+SPILLS: Final = "spill"
 
 
 def listener_name(number: int) -> str:
@@ -139,7 +139,7 @@ class Making:
 
     def spills(self, runtime: RuntimeDirectory) -> Path:
         """Make the directory; what a killed daemon left in it goes."""
-        spills = runtime.path / _SPILLS
+        spills = runtime.path / SPILLS
         shutil.rmtree(spills, ignore_errors=True)
         try:
             spills.mkdir(mode=0o700)
@@ -149,9 +149,7 @@ class Making:
 
     def ledger(self, runtime: RuntimeDirectory) -> Ledger:
         """Remove what a killed daemon left."""
-        self._ledger = Ledger(runtime)
-        self._ledger.remove_leftovers()
-        return self._ledger
+        return self._clear_ledger(runtime, ())
 
     def semaphore(self, purpose: str) -> Semaphore:
         """Make it."""
@@ -189,6 +187,14 @@ class Making:
         opener = ListenerOpener(self._config.server, self._ledger, self._wait)
         return opener.open(self._passed)
 
+    def _clear_ledger(self, runtime: RuntimeDirectory, files: Sequence[SocketFile]) -> Ledger:
+        """Remove what a killed daemon left, but for `files`: those are ours now, and listed."""
+        self._ledger = Ledger(runtime)
+        self._ledger.remove_leftovers({file.path for file in files})
+        for file in files:
+            self._ledger.confirm_socket(file.path, file.identity)
+        return self._ledger
+
     def kept(self) -> Mapping[int, tuple[int, int]]:
         """Nobody has come yet."""
         return {}
@@ -218,7 +224,7 @@ class Resuming:
 
     def spills(self, runtime: RuntimeDirectory) -> Path:
         """Leave all that is there: it is in use."""
-        return runtime.path / _SPILLS
+        return runtime.path / SPILLS
 
     def ledger(self, runtime: RuntimeDirectory) -> Ledger:
         """Leave all that is listed: it is in use."""
@@ -253,11 +259,15 @@ class Resuming:
         """Go on listening; the socket files are ours as they were."""
         return Listeners(
             [_socket(self._take(listener_name(n))) for n in range(self._deed.listeners)],
-            [
-                SocketFile(file.path, SocketIdentity(file.device, file.inode, file.change_ns))
-                for file in self._deed.files
-            ],
+            self.socket_files(),
         )
+
+    def socket_files(self) -> list[SocketFile]:
+        """Return the files of our own Unix sockets."""
+        return [
+            SocketFile(file.path, SocketIdentity(file.device, file.inode, file.change_ns))
+            for file in self._deed.files
+        ]
 
     def kept(self) -> Mapping[int, tuple[int, int]]:
         """Return those whose descriptors have come along."""

@@ -45,16 +45,20 @@ from prefork_chat.supervisor.listeners import Interrupted, describe
 from prefork_chat.supervisor.notify import Notifier, take_listen_fds
 from prefork_chat.supervisor.operations import Operations
 from prefork_chat.supervisor.reloading import adopt, read_fixed
+from prefork_chat.supervisor.reviving import Reviving, revive
 from prefork_chat.supervisor.signals import STOP, SignalInbox
 from prefork_chat.supervisor.sources import Making, Resuming, peer_name
+from prefork_chat.supervisor.store import DEED, Store, is_stored
 from prefork_chat.supervisor.upgrading import become, take_handover
 from prefork_chat.supervisor.workforce import Workforce
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Sequence
 
     from prefork_chat.config import Config
     from prefork_chat.inheritance import Inheritance
+    from prefork_chat.supervisor.notify import PassedFd
+    from prefork_chat.supervisor.reviving import Revival
     from prefork_chat.supervisor.sources import Source
     from prefork_chat.supervisor.upgrading import Handover
 
@@ -95,10 +99,25 @@ class Supervisor:
         with ExitStack() as undo:
             notifier = Notifier(os.environ)
             undo.callback(notifier.close)
+            passed = take_listen_fds(os.environ)
+            stored = [each for each in passed if is_stored(each)]
+            revival = None if handover else revive(stored, self._config)
+            if revival is not None:
+                self._config = revival.config
+            store = Store(notifier, self._config.server.fd_store_max)
+            undo.callback(store.close)
+            if revival is not None:
+                store.resume(revival.deed_fd, revival.stored)
+            else:
+                store.remove(each.name for each in stored)
+            listening = [each for each in passed if not is_stored(each)]
             inbox = undo.enter_context(SignalInbox())
             try:
                 estate = Estate.put_up(
-                    self._source(handover, inbox), self._config.server.max_clients, descriptors
+                    self._source(handover, revival, listening, inbox),
+                    self._config.server.max_clients,
+                    descriptors,
+                    store,
                 )
             except Interrupted as interrupted:
                 self._log.info(SUPERVISOR_STOPPED, reason=str(interrupted))
@@ -106,24 +125,37 @@ class Supervisor:
             undo.callback(lambda: self._log.info(SUPERVISOR_STOPPED))
             undo.callback(estate.close)
             self._log.info(
-                SUPERVISOR_STARTED if handover is None else SUPERVISOR_RESUMED,
+                SUPERVISOR_STARTED if handover is None and revival is None else SUPERVISOR_RESUMED,
                 version=__version__,
                 workers=self._config.server.workers,
                 threads=self._config.server.threads,
                 runtime_dir=str(estate.runtime.path),
                 descriptors=descriptors,
             )
-            loop = _Loop(self._config, self._load, self._run_worker, estate, inbox, notifier)
+            loop = _Loop(self._config, self._load, self._run_worker, estate, inbox, notifier, store)
             undo.callback(loop.close)
             if handover is not None:
                 loop.resume(handover)
+            elif revival is not None:
+                loop.revive()
+            loop.store_all()
             return loop.run()
 
-    def _source(self, handover: Handover | None, inbox: SignalInbox) -> Source:
-        passed = take_listen_fds(os.environ)
-        if handover is None:
-            return Making(self._config, passed, partial(_wait_unless_stopped, inbox))
-        return Resuming(handover.deed, handover.descriptors)
+    def _source(
+        self,
+        handover: Handover | None,
+        revival: Revival | None,
+        passed: Sequence[PassedFd],
+        inbox: SignalInbox,
+    ) -> Source:
+        if handover is not None:
+            return Resuming(handover.deed, handover.descriptors)
+        wait = partial(_wait_unless_stopped, inbox)
+        if revival is None:
+            return Making(self._config, passed, wait)
+        for each in passed:
+            os.close(each.fd)  # those that are stored are the same
+        return Reviving(revival, wait)
 
 
 class _Loop:
@@ -137,7 +169,9 @@ class _Loop:
         estate: Estate,
         inbox: SignalInbox,
         notifier: Notifier,
+        store: Store,
     ) -> None:
+        self._store: Final = store
         self._estate: Final = estate
         self._inbox: Final = inbox
         self._notifier: Final = notifier
@@ -185,6 +219,19 @@ class _Loop:
         peers = [handover.descriptors[peer_name(number)] for number in range(len(deed.peers))]
         self._admin.resume(zip(peers, deed.peers, strict=True), round_)
         self._is_announced = deed.is_announced
+        if DEED in handover.descriptors:
+            self._store.resume(handover.descriptors[DEED], deed.stored)
+
+    def revive(self) -> None:
+        """Go on where a supervisor was killed: all its workers are dead."""
+        self._workforce.revive()
+
+    def store_all(self) -> None:
+        """Have systemd hold what it does not hold yet."""
+        if self._store.deed_fd is None:
+            self._store.begin(self._operations.deed(), self._estate.lasting())
+        self._store.match(self._keeper.kept)
+        self._store.flush()
 
     def _become_next(self) -> None:
         """Become the program that has been tried; if that fails, go on as if nothing had been."""
@@ -194,9 +241,12 @@ class _Loop:
             self._operations.deed(),
             is_announced=self._is_announced,
             peers=[question for _, question in peers],
+            stored=self._store.names,
         )
         descriptors = self._estate.descriptors()
         descriptors |= {peer_name(number): fd for number, (fd, _) in enumerate(peers)}
+        if self._store.deed_fd is not None:
+            descriptors[DEED] = self._store.deed_fd
         try:
             become(deed, descriptors, self._notifier.variables)
         except OSError as error:
@@ -215,16 +265,22 @@ class _Loop:
         with self._inbox.delivered():
             while self._poll.poll(_milliseconds_until(deadline)) == self._only_keeper:
                 self._keeper.drain()
+                self._store.flush()
                 if self._keeper.has_filled or _is_past(deadline):
                     break
         # Also when something else is always ready: it must not keep the keeper from hearing.
         self._keeper.drain()
         self._keeper.report()
+        self._store.flush()
+        self._store.report()
 
     def _next_deadline_ns(self) -> int | None:
         deadline = self._operations.next_deadline_ns()
         if self._notifier.watchdog_seconds is not None:
             deadline = min(deadline or self._next_sign_ns, self._next_sign_ns)
+        flush = self._store.next_flush_ns()
+        if flush is not None:
+            deadline = min(deadline or flush, flush)
         return deadline
 
     def _renounce(self) -> None:
@@ -233,6 +289,7 @@ class _Loop:
         self._keeper.close_in_child()
         self._estate.mail.close()
         self._admin.close_in_child()
+        self._store.close_in_child()
         self._notifier.close()
         self._inbox.reset_in_child()
 

@@ -100,6 +100,16 @@ class Workforce:
             if child.phase is Phase.ABSENT and child.generation:
                 self._estate.mail.watch(child.p_id)
 
+    def revive(self) -> None:
+        """Go on after the workers of a dead supervisor: whoever owns a session gets a successor."""
+        owners = {held.p_id for held in self._estate.registry.sessions()}
+        for child in self.children.everyone():
+            self.children.count_on(child.p_id, abs(self._table.incarnations[child.p_id]))
+            if child.p_id in owners:
+                self.children.recall(child.p_id, time.monotonic_ns())
+            elif child.phase is Phase.ABSENT and child.generation:
+                self._estate.mail.watch(child.p_id)
+
     def begin_trial(self, deed: Deed) -> Trial:
         """Run the program that is to take over, to see whether it can; raises OSError."""
         return Trial(deed, self._renounce)

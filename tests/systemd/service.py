@@ -133,6 +133,10 @@ class Person:
         """Send one line."""
         self._socket.sendall(line.encode() + b"\n")
 
+    def type(self, text: str) -> None:
+        """Send what is not a line yet."""
+        self._socket.sendall(text.encode())
+
     def hear(self, start: str) -> str:
         """Return the next line, which must begin so."""
         line = self._lines.readline().decode().rstrip("\n")
