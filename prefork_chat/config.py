@@ -39,6 +39,7 @@ _KEEPALIVE_MAX_PROBES: Final = 127  # MAX_TCP_KEEPCNT in net/tcp.h
 LogLevel: TypeAlias = Literal["debug", "info", "warning", "error"]
 LogFormat: TypeAlias = Literal["auto", "json", "console"]
 Durability: TypeAlias = Literal["exact", "fast"]
+PlainText: TypeAlias = Literal["local", "anywhere"]
 
 
 Count: TypeAlias = Annotated[int, Meta(ge=1)]
@@ -213,6 +214,24 @@ class TcpConfig(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     ] = 4
 
 
+class AccountsConfig(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """Names that belong to somebody, who has a password or is a user of this machine."""
+
+    enabled: Annotated[
+        bool, Meta(description="Accounts are kept. Without them anybody may JOIN under any name.")
+    ] = True
+    plain_text: Annotated[
+        PlainText,
+        Meta(
+            description="From where passwords are taken that others might read on the way; local: "
+            "loopback and Unix sockets only."
+        ),
+    ] = "local"
+    min_password_length: Annotated[
+        int, Meta(ge=1, le=128), Meta(description="Letters of the shortest password.")
+    ] = 8
+
+
 class LogConfig(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """What is logged, where and how."""
 
@@ -237,6 +256,7 @@ class Config(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     limits: LimitsConfig = LimitsConfig()
     respawn: RespawnConfig = RespawnConfig()
     tcp: TcpConfig = TcpConfig()
+    accounts: AccountsConfig = AccountsConfig()
     log: LogConfig = LogConfig()
 
 
