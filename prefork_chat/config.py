@@ -356,7 +356,8 @@ def resolve_state_dir(config: Config, environ: Mapping[str, str] | None = None) 
     """Return the absolute directory of what outlives the daemon; it need not exist yet.
 
     The configured one, else systemd's $STATE_DIRECTORY (the first, if it lists several), else
-    $XDG_STATE_HOME/prefork-chat, else ~/.local/state/prefork-chat.
+    $XDG_STATE_HOME/prefork-chat, else ~/.local/state/prefork-chat. Raises ConfigError if there is
+    no home directory either.
     """
     env = os.environ if environ is None else environ
     if config.server.state_dir:
@@ -365,7 +366,11 @@ def resolve_state_dir(config: Config, environ: Mapping[str, str] | None = None) 
         return Path(from_systemd).absolute()
     if from_session := env.get("XDG_STATE_HOME"):
         return Path(from_session, "prefork-chat").absolute()
-    return Path.home() / ".local" / "state" / "prefork-chat"
+    try:
+        home = Path.home()
+    except RuntimeError:
+        raise ConfigError("server.state_dir: say where, there is no home directory") from None
+    return home / ".local" / "state" / "prefork-chat"
 
 
 def _option(table: str, field: msgspec.inspect.Field) -> Option:

@@ -45,6 +45,7 @@ def run(arguments: argparse.Namespace) -> int:
     open_standard_files()
     load = partial(config.load, arguments.config, options.overrides(arguments))
     settings = load()
+    config.resolve_state_dir(settings)  # before it is needed by processes that cannot ask for it
     log.configure(settings.log)
     # Here, so that the other subcommands start without loading the server.
     from prefork_chat.supervisor.supervisor import Supervisor  # noqa: PLC0415
