@@ -156,6 +156,12 @@ def too_many_questions(question: Question) -> bytes:
     return err(question.verb, Code.BUSY, tag=question.tag)
 
 
+def unsure(question: Question) -> bytes:
+    """Return what is said when the answer to a question does not come."""
+    text = b"the answer does not come, it may have been done or not: try again"
+    return err(question.verb, Code.UNSURE, text, question.tag)
+
+
 def no_accounts(question: Authenticate | SetPassword) -> bytes:
     """Return the refusal of a password, by a server that keeps none."""
     text = b"this server keeps no passwords: JOIN <username> without one"

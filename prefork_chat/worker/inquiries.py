@@ -10,7 +10,7 @@ there is an answer to it, which is carried out like any other effect. So
   may be asked twice, or be answered and the answer lost, and must come to the same each time;
 - with `durability = "fast"`, where the kernel has no longer what was read, the rest of what was
   read is kept with the inquiry (`Inquiry.rest`). It may hold a password, so it is never handed on:
-  the worker first waits for the answers (`is_any_open`), and asks nothing new (`close`).
+  a worker that hands over asks nothing new (`close`), and waits for the answers (`are_over`).
 
 One question of a connection is open at a time. Owner: one loop; only its thread comes here, while
 it holds the turn, but for `_receive`, which the clerks' threads call.
@@ -20,7 +20,7 @@ from __future__ import annotations
 
 from collections import deque
 from time import monotonic
-from typing import TYPE_CHECKING, TypeAlias
+from typing import TYPE_CHECKING, Final, TypeAlias
 
 from prefork_chat.chat import outcomes
 from prefork_chat.chat.effects import Refuse
@@ -39,11 +39,15 @@ if TYPE_CHECKING:
     Clerks: TypeAlias = Mapping[type[Question], Clerk]
     """Who answers which questions."""
 
+GIVE_UP_SECONDS: Final = 3.0
+"""How long a worker that hands over waits for its clerks; the supervisor waits 5 s for the worker.
+A full queue takes less, unless the machine's list of users, or a disk, does not answer."""
+
 
 class Inquiries:
     """The questions of a loop's clients, and the answers that have come."""
 
-    __slots__ = ("_answers", "_clerks", "_clients", "_is_closed", "_wake")
+    __slots__ = ("_answers", "_clerks", "_clients", "_give_up_at", "_wake")
 
     def __init__(self, clerks: Clerks, clients: Clients, wake: Callable[[], None]) -> None:
         """`wake` makes the loop call `take_answers`; it may be called from any thread."""
@@ -51,7 +55,7 @@ class Inquiries:
         self._clients = clients
         self._wake = wake
         self._answers: deque[tuple[Inquiry, Answer]] = deque()
-        self._is_closed = False
+        self._give_up_at: float | None = None
 
     def ask(self, connection: Connection, question: Question) -> Answer | None:
         """Return the answer if it is there; else ask, and read no more of the client until it is.
@@ -63,7 +67,8 @@ class Inquiries:
         if inquiry is not None and inquiry.question == question and inquiry.answer is not None:
             return inquiry.answer
         inquiry = Inquiry(connection, question, peer_of(connection.socket), monotonic())
-        if self._is_closed or not self._clerks[type(question)].ask(inquiry, self._receive):
+        is_closed = self._give_up_at is not None
+        if is_closed or not self._clerks[type(question)].ask(inquiry, self._receive):
             return Refuse(outcomes.too_many_questions(question))
         connection.inquiry = inquiry
         self._clients.pause(connection, Pause.INQUIRY)
@@ -80,15 +85,25 @@ class Inquiries:
                 self._clients.resume(connection, Pause.INQUIRY)
 
     def close(self) -> None:
-        """Ask nothing new, and have what is open answered soon."""
-        self._is_closed = True
+        """Ask nothing new, and have what is open answered soon (any thread)."""
+        self._give_up_at = monotonic() + GIVE_UP_SECONDS
         for clerk in set(self._clerks.values()):
             clerk.hurry()
 
-    @property
-    def is_any_open(self) -> bool:
-        """Whether somebody waits for an answer, or has one that was not carried out yet."""
-        return any(connection.inquiry for connection in self._clients.by_fd.values())
+    def are_over(self, now: float) -> bool:
+        """Say whether all answers have been carried out, after `close`.
+
+        At the end of its patience it answers those that are open: nobody knows.
+        """
+        inquiries = [c.inquiry for c in self._clients.by_fd.values() if c.inquiry is not None]
+        if self._give_up_at is not None and now >= self._give_up_at:
+            self._answers.extend(
+                (inquiry, Refuse(outcomes.unsure(inquiry.question)))
+                for inquiry in inquiries
+                if inquiry.answer is None
+            )
+            self.take_answers()
+        return not inquiries
 
     def _receive(self, inquiry: Inquiry, answer: Answer) -> None:
         """Take an answer (a clerk's thread)."""

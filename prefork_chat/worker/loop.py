@@ -228,7 +228,7 @@ class Loop:
         while not (self._is_stopping and self._is_done()):
             events = self._epoll.poll(self._sleep_seconds(), MOST_EVENTS)
             with self._turn_lock:
-                if self._may_hand_over or (self._ends_deserted and self.is_deserted):
+                if self._may_hand_over() or (self._ends_deserted and self.is_deserted):
                     self._transaction.hand_over()
                     return
                 self._turn(events)
@@ -560,15 +560,14 @@ class Loop:
             now - self._inbox_at >= QUIET_SECONDS and self._routes.is_empty and not self._has_work
         )
 
-    # The clock
-
-    @property
     def _may_hand_over(self) -> bool:
-        """True when the loop is to end after this turn and keeps nothing to itself.
+        """Say whether the loop is to end now and keeps nothing to itself.
 
         In fast mode lines whose questions are open are in our memory only, passwords among them.
         """
-        return self._is_handing_over and (self._is_exact or not self._inquiries.is_any_open)
+        return self._is_handing_over and (self._is_exact or self._inquiries.are_over(monotonic()))
+
+    # The clock
 
     @property
     def _has_work(self) -> bool:

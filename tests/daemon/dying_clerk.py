@@ -1,8 +1,8 @@
-"""A daemon whose accounts clerk is killed, with its worker, where a test says. Run as the command.
+"""A daemon whose accounts clerk dies, with its worker, where a test says. Run as the command.
 
 The file $DEATHS lists where: `asked` (before a question is looked at), `decided` (whatever is kept
 has been committed, and nobody has been told), `told` (the loop has the answer, and has not come to
-it). Each word is for one worker.
+it). Each word is for one worker. `stuck` is a clerk that never comes to an answer.
 """
 
 from __future__ import annotations
@@ -10,6 +10,7 @@ from __future__ import annotations
 import os
 import signal
 import sys
+import threading
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
@@ -23,6 +24,7 @@ if TYPE_CHECKING:
 
 DEATHS: Final = "DEATHS"
 PLACES: Final = ("asked", "decided", "told")
+STUCK: Final = "stuck"
 
 _answer = Registrar.answer
 
@@ -38,6 +40,8 @@ def die(place: str) -> None:
 
 def answer(registrar: Registrar, inquiry: Inquiry) -> Answer | Later:
     die("asked")
+    if Path(os.environ[DEATHS]).read_text(encoding="ascii") == STUCK:
+        threading.Event().wait()
     answer = _answer(registrar, inquiry)
     die("decided")
     return answer

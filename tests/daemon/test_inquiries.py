@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import signal
 from typing import TYPE_CHECKING
 
@@ -9,6 +10,7 @@ import pytest
 
 from prefork_chat import log
 from prefork_chat.worker.clerk import MOST_QUESTIONS
+from tests.daemon.dying_clerk import DEATHS, STUCK
 from tests.daemon.registered import PASSWORD, accounts_locked, begin_to_join, register
 from tests.harness.sockets import unread_bytes
 from tests.harness.waiting import until
@@ -178,6 +180,32 @@ def test_a_worker_leaves_when_its_open_questions_are_answered(daemon: Daemon, fa
     daemon.log.wait_for(log.WORKER_EXITED, p_id=1, meaning="left")
     for n, client in enumerate(clients):
         client.join(f"guest{n}")
+
+
+def test_a_worker_that_hands_over_does_not_wait_for_ever(
+    start_daemon: StartDaemon, tmp_path: Path
+) -> None:
+    deaths = tmp_path / "deaths"
+    deaths.write_text(STUCK)
+    daemon = start_daemon(
+        program="tests.daemon.dying_clerk",
+        environ=os.environ | {DEATHS: str(deaths)},
+        durability="fast",
+        workers=1,
+        threads=1,
+    )
+    client, late = daemon.connect(), daemon.connect()
+    client.send("PING before", f"@j JOIN alice {PASSWORD}", "PING 1")
+    client.expect("OK PING before")
+    daemon.signal(signal.SIGHUP)
+    daemon.log.wait_for(log.WORKER_TOLD)
+    client.expect_error("JOIN", "UNSURE", tag="j")
+    client.expect("OK PING 1")
+    daemon.log.wait_for(log.REPLACEMENT_FINISHED)
+    deaths.write_text("")
+    late.send(f"JOIN alice {PASSWORD}")
+    late.expect_error("JOIN", "AUTH")
+    client.expect_nothing()
 
 
 def test_too_many_questions_are_refused(start_daemon: StartDaemon, tmp_path: Path) -> None:
