@@ -101,6 +101,8 @@ from prefork_chat.registry.layout import (
     WORKERS,
     Layout,
 )
+from prefork_chat.registry.names import NameFilter
+from prefork_chat.registry.penalties import Penalties
 from prefork_chat.registry.slots import Held, Slots
 from prefork_chat.registry.table import WorkerTable
 
@@ -135,7 +137,8 @@ class Registry:
     `table` is its WorkerTable of `workers` rows, `capacity` its number of slots, `threads` the
     loops of each worker. `progress[slot]` is a word of 64 bits for the loop that owns the session:
     only that loop writes it, without a lock, and only while it does; a claim sets it to 0, and a
-    take-over clears a flag in it. `positions[slot]` is another, which the claimer has to set. A key
+    take-over clears a flag in it. `positions[slot]` is another, which the claimer has to set.
+    `registered` says which names may be accounts, `penalties` who may not try passwords now. A key
     is a name folded (lower-case), a name is as typed; both are 1-32 ASCII bytes. Any method may be
     called in any thread.
     """
@@ -146,8 +149,10 @@ class Registry:
         "_slots",
         "_write_semaphore",
         "capacity",
+        "penalties",
         "positions",
         "progress",
+        "registered",
         "table",
         "threads",
         "workers",
@@ -173,6 +178,8 @@ class Registry:
         self._slots = Slots(memory.map, layout.slots)
         self.progress = self._slots.progress
         self.positions = view[layout.positions].cast("q")
+        self.registered = NameFilter(view[layout.registered], self._index.tag)
+        self.penalties = Penalties(view[layout.penalties].cast("q"), self._index.tag)
 
     @classmethod
     def create(
@@ -207,6 +214,8 @@ class Registry:
         self.table.close()
         self._slots.close()
         self.positions.release()
+        self.registered.close()
+        self.penalties.close()
         self._header.release()
 
     # Writers: each takes the write semaphore, which is 0.6 us of its time. All times here: among

@@ -30,6 +30,7 @@ FIXED: Final = (
     "server.backlog",
     "server.unix_socket_mode",
     "limits.pair_buffer_bytes",
+    "accounts.enabled",
 )
 
 

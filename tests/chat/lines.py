@@ -5,6 +5,7 @@ from hypothesis import strategies as st
 from prefork_chat.chat import outcomes
 from prefork_chat.chat.commands import COMMANDS
 from prefork_chat.chat.effects import (
+    Authenticate,
     Claim,
     Close,
     Effect,
@@ -14,6 +15,7 @@ from prefork_chat.chat.effects import (
     Reply,
     Report,
     Route,
+    SetPassword,
 )
 from prefork_chat.chat.session import Session
 from prefork_chat.protocol.decoder import Decoder
@@ -42,7 +44,7 @@ def cleaned(*raw: bytes) -> list[bytes]:
     return decoder.feed(b"".join(raw))
 
 
-def answer(session: Session, effect: Effect) -> tuple[bytes, ...]:
+def answer(session: Session, effect: Effect) -> tuple[bytes, ...]:  # noqa: C901 - a table
     """Return what the client is told, where the server holds one name, `taken`, and nobody else."""
     match effect:
         case Reply(told):
@@ -53,6 +55,10 @@ def answer(session: Session, effect: Effect) -> tuple[bytes, ...]:
             told = (outcomes.name_in_use(effect),)
         case Claim():
             told = (outcomes.joined(session, effect),)
+        case Authenticate():
+            told = (outcomes.not_authenticated(effect),)
+        case SetPassword():
+            told = (outcomes.enrolled(session, effect.tag),)
         case Route(tag, dest, _) if dest.lower() == b"taken":
             told = (outcomes.delivered(dest, tag),)
         case Route(tag, dest, _):
