@@ -119,6 +119,10 @@ ACCOUNTS_UNKNOWN: Final = "accounts.unknown"
 ACCOUNTS_FAILED: Final = "accounts.failed"
 ACCOUNTS_RECOVERED: Final = "accounts.recovered"
 LINE_REJECTED: Final = "line.rejected"
+# -- events: in the historian
+HISTORY_FAILED: Final = "history.failed"
+HISTORY_REPLACED: Final = "history.replaced"
+HISTORY_RECOVERED: Final = "history.recovered"
 
 # Longest wait for a reader of the log who has fallen behind (a full pipe, a terminal after ^S).
 _STUCK_READER_MS: Final = 20

@@ -12,6 +12,9 @@ datagram again.
              | "R" slot SP generation SP answered LF line *(LF line)
                                                         receipts: ready reply lines for a session;
                                                         `answered` of its CHATs are settled by them
+             | "H" origin LF line *(LF line)            for the historian: these have arrived, and
+                                                        are to be stored and then confirmed
+             | "T" name                                 for the historian: this account has joined
     origin   = p_id SP t_id SP slot SP generation SP flags SP name
                                                         decimal numbers; flags: "q" quiet, "r"
                                                         registered; "-": neither
@@ -34,6 +37,8 @@ SECTION_SEPARATOR = b"\x1e"
 NUMBER = b"D"
 MESSAGES = b"M"
 RECEIPTS = b"R"
+STORE = b"H"
+HERE = b"T"
 
 SECTION_BYTES = 48 * 1024
 """A datagram is closed when it holds this much: batches up to 64 KiB are cheap to allocate in the
@@ -92,6 +97,22 @@ def parse_number(section: bytes) -> tuple[int, int]:
 def pack_messages(origin: Origin, lines: list[bytes]) -> bytes:
     """Build a MESSAGES section of `lines` (clean, without ends)."""
     return origin.header + b"\n".join(lines)
+
+
+def pack_filed(origin: Origin, lines: list[tuple[bytes, bytes, bytes]]) -> bytes:
+    """Build a STORE section of lines, each (tag or b"", destination, message)."""
+    text = [b"@%b CHAT %b %b" % line if line[0] else b"CHAT %b %b" % line[1:] for line in lines]
+    return STORE + origin.header[1:] + b"\n".join(text)
+
+
+def pack_here(name: bytes) -> bytes:
+    """Build a HERE section."""
+    return HERE + name
+
+
+def parse_here(section: bytes) -> bytes:
+    """Return the name of a HERE section."""
+    return section[1:]
 
 
 def pack_receipts(slot: int, generation: int, answered: int, lines: list[bytes]) -> list[bytes]:

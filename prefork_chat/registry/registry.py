@@ -75,6 +75,7 @@ steps of the sequence leaves it odd, and so is repaired like a kill. A writer th
 from __future__ import annotations
 
 import os
+from hashlib import blake2b
 from typing import TYPE_CHECKING, Final, NamedTuple
 
 from prefork_chat.errors import StartError
@@ -134,6 +135,7 @@ class Location(NamedTuple):
 class Registry:
     """All slots, the name index and the worker table, in one piece of shared memory.
 
+    `identity` tells it from every other one, for as long as its memory lasts.
     `table` is its WorkerTable of `workers` rows, `capacity` its number of slots, `threads` the
     loops of each worker. `progress[slot]` is a word of 64 bits for the loop that owns the session:
     only that loop writes it, without a lock, and only while it does; a claim sets it to 0, and a
@@ -149,6 +151,7 @@ class Registry:
         "_slots",
         "_write_semaphore",
         "capacity",
+        "identity",
         "penalties",
         "positions",
         "progress",
@@ -172,6 +175,7 @@ class Registry:
         self._write_semaphore = write_semaphore
         self._header = header
         hash_key = bytes(view[HASH_KEY_OFFSET:][:HASH_KEY_BYTES])
+        self.identity = blake2b(hash_key, digest_size=16).digest()
         self._index = NameIndex(
             view[layout.tags].cast("q"), view[layout.index_slots].cast("i"), hash_key
         )

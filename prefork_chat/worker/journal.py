@@ -63,6 +63,13 @@ Delivery: TypeAlias = tuple[bytes, list[bytes], list[tuple[bytes, bytes]]]
 What this turn's writes bring to clients, and so owe an answer."""
 
 
+Line: TypeAlias = tuple[bytes, bytes, bytes]
+"""Tag or b"", destination as typed, message."""
+
+Filing: TypeAlias = tuple[bytes, list[Line]]
+"""Header of the origin, and lines between accounts that are to be stored once they are written."""
+
+
 class Record(msgspec.Struct, array_like=True, gc=False):
     """All that a turn does to the world outside of its process.
 
@@ -83,6 +90,7 @@ class Record(msgspec.Struct, array_like=True, gc=False):
     is_handover: bool = False
     unread: dict[int, bytes] = {}
     departing: dict[int, list[bytes]] = {}
+    filings: list[Filing] = []
 
 
 _encode = msgspec.msgpack.Encoder().encode

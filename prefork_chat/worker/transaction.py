@@ -136,6 +136,7 @@ class Transaction:
                     _consume_again(connection, size, -1 - end)
             self._rewrite(record.writes, missing)
             self._receipts.restore(record.deliveries)
+            self._receipts.storing.restore(record.filings)
         self._finish()
 
     def hand_over(self) -> None:
@@ -284,6 +285,7 @@ class Transaction:
                         (connection.slot, connection.generation, position)
                         for connection, _, position, _ in self._clients.answered
                     ],
+                    filings=self._receipts.storing.record(),
                 )
             )
         self.taken.clear()
