@@ -4,12 +4,9 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-import pytest
-
 from prefork_chat.history.reading import Range, Reader
 from prefork_chat.history.schema import FILE_NAME
 from tests.daemon.registered import PASSWORD, register
-from tests.harness.waiting import until
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
