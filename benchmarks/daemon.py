@@ -98,7 +98,12 @@ def _level(line: str) -> str:
 def _write_config(folder: Path, options: Mapping[str, str]) -> None:
     runtime = folder / "run"
     runtime.mkdir(mode=0o700)
-    keys = {"server.runtime_dir": json.dumps(str(runtime)), "log.format": '"json"', **options}
+    keys = {
+        "server.runtime_dir": json.dumps(str(runtime)),
+        "server.state_dir": json.dumps(str(folder / "state")),
+        "log.format": '"json"',
+        **options,
+    }
     text = "".join(f"{key} = {value}\n" for key, value in keys.items())
     (folder / "config.toml").write_text(text, encoding="utf-8")
 

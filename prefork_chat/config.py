@@ -63,6 +63,13 @@ class ServerConfig(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True
             "$RUNTIME_DIRECTORY, else $XDG_RUNTIME_DIR/prefork-chat, else /tmp/prefork-chat-UID."
         ),
     ] = ""
+    state_dir: Annotated[
+        str,
+        Meta(
+            description="Directory of what outlives the daemon: accounts and history. Empty: "
+            "$STATE_DIRECTORY, else $XDG_STATE_HOME/prefork-chat, else ~/.local/state/prefork-chat."
+        ),
+    ] = ""
     workers: Annotated[int, Meta(ge=1, le=64), Meta(description="Worker processes.")] = 2
     max_workers: Annotated[
         int,
@@ -323,6 +330,22 @@ def resolve_runtime_dir(config: Config, environ: Mapping[str, str] | None = None
     if from_session := env.get("XDG_RUNTIME_DIR"):
         return Path(from_session, "prefork-chat").absolute()
     return Path(f"/tmp/prefork-chat-{os.getuid()}")
+
+
+def resolve_state_dir(config: Config, environ: Mapping[str, str] | None = None) -> Path:
+    """Return the absolute directory of what outlives the daemon; it need not exist yet.
+
+    The configured one, else systemd's $STATE_DIRECTORY (the first, if it lists several), else
+    $XDG_STATE_HOME/prefork-chat, else ~/.local/state/prefork-chat.
+    """
+    env = os.environ if environ is None else environ
+    if config.server.state_dir:
+        return Path(config.server.state_dir).absolute()
+    if from_systemd := env.get("STATE_DIRECTORY", "").partition(":")[0]:
+        return Path(from_systemd).absolute()
+    if from_session := env.get("XDG_STATE_HOME"):
+        return Path(from_session, "prefork-chat").absolute()
+    return Path.home() / ".local" / "state" / "prefork-chat"
 
 
 def _option(table: str, field: msgspec.inspect.Field) -> Option:

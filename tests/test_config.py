@@ -216,3 +216,18 @@ def test_the_runtime_directory_comes_from_systemd_then_session_then_tmp() -> Non
     assert resolve(Config(), session | {"RUNTIME_DIRECTORY": "/run/a:/run/b"}) == Path("/run/a")
     assert resolve(Config(), session) == Path("/run/user/7/prefork-chat")
     assert resolve(Config(), {}) == Path(f"/tmp/prefork-chat-{os.getuid()}")
+
+
+def test_the_configured_state_directory_wins() -> None:
+    configured = Config(server=ServerConfig(state_dir="kept"))
+    assert config.resolve_state_dir(configured, {"STATE_DIRECTORY": "/var/lib/x"}) == (
+        Path.cwd() / "kept"
+    )
+
+
+def test_the_state_directory_comes_from_systemd_then_session_then_home() -> None:
+    resolve = config.resolve_state_dir
+    session = {"XDG_STATE_HOME": "/home/a/state"}
+    assert resolve(Config(), session | {"STATE_DIRECTORY": "/var/lib/a:/b"}) == Path("/var/lib/a")
+    assert resolve(Config(), session) == Path("/home/a/state/prefork-chat")
+    assert resolve(Config(), {}) == Path.home() / ".local/state/prefork-chat"

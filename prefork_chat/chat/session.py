@@ -14,8 +14,14 @@ class Session:
     name: as first typed and as others see it; empty until the client has joined.
     key: the folded name, under which the registry knows it; empty until then.
     quiet: the client does not want `OK CHAT`; errors still come.
+    registered: it has shown that the account of its name is its own.
+    presence: it wants to be told who comes to its rooms and who goes.
+    muted: the operator has taken its voice away.
     """
 
     name: bytes = b""
     key: bytes = b""
     quiet: bool = False
+    registered: bool = False
+    presence: bool = False
+    muted: bool = False

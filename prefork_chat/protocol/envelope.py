@@ -13,7 +13,8 @@ datagram again.
                                                         receipts: ready reply lines for a session;
                                                         `answered` of its CHATs are settled by them
     origin   = p_id SP t_id SP slot SP generation SP flags SP name
-                                                        decimal numbers; flags "q" quiet, "-" not
+                                                        decimal numbers; flags: "q" quiet, "r"
+                                                        registered; "-": neither
     line     = ["@" tag SP] "CHAT" SP destination SP message
                                                         as the client typed it, verb in upper case
 
@@ -58,13 +59,14 @@ class Origin:
     slot: int
     generation: int
     is_quiet: bool
+    is_registered: bool
     name: bytes
     header: bytes = field(init=False)
     prefix: bytes = field(init=False)
 
     def __post_init__(self) -> None:
         place = (self.p_id, self.t_id, self.slot, self.generation)
-        flags = b"q" if self.is_quiet else b"-"
+        flags = b"q" * self.is_quiet + b"r" * self.is_registered or b"-"
         self.header = b"M%d %d %d %d %b %b\n" % (*place, flags, self.name)
         self.prefix = b"CHAT " + self.name + b" "
 
@@ -72,7 +74,8 @@ class Origin:
     def parse(cls, header: bytes) -> Origin:
         """Read an origin back from a section's first line; ValueError for what no loop wrote."""
         p_id, t_id, slot, generation, flags, name = header[1:].split(b" ")
-        return cls(int(p_id), int(t_id), int(slot), int(generation), flags == b"q", name)
+        place = (int(p_id), int(t_id), int(slot), int(generation))
+        return cls(*place, b"q" in flags, b"r" in flags, name)
 
 
 def pack_datagram(t_id: int, loop: int, number: int, sections: list[bytes]) -> bytes:

@@ -22,6 +22,7 @@ _WORKERS: Final = "server.workers"
 FIXED: Final = (
     "server.listen",
     "server.runtime_dir",
+    "server.state_dir",
     "server.threads",
     "server.max_workers",
     "server.max_clients",

@@ -79,9 +79,14 @@ class Connection:
         self.slot = slot
         self.generation = generation
         self.decoder = Decoder(word & progress.DECODER)
-        self.session = Session(quiet=bool(word & progress.QUIET))
+        self.session = Session(
+            quiet=bool(word & progress.QUIET),
+            registered=bool(word & progress.REGISTERED),
+            presence=bool(word & progress.PRESENCE),
+            muted=bool(word & progress.MUTED),
+        )
         self.flags = word & progress.FLAGS
-        self.outstanding = word >> progress.OUTSTANDING_SHIFT
+        self.outstanding = word >> progress.OUTSTANDING_SHIFT & progress.OUTSTANDING
         self.written = -1
         self.dealt = -1
         self.consumed = -1

@@ -392,7 +392,7 @@ class Loop:
         """Make what tells other loops who a session is."""
         session = connection.session
         place = (self._p_id, self._t_id, connection.slot, connection.generation)
-        return Origin(*place, session.quiet, session.name)
+        return Origin(*place, session.quiet, session.registered, session.name)
 
     # Delivering: from a datagram to the clients of this loop
 

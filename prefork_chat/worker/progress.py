@@ -6,7 +6,8 @@ ahead of what the client has seen. Owner: the loop that owns the session; others
     bits 0-24    the decoder's state (`Decoder.state`)
     bits 25-30   flags, as below
     bit 31       RELEASED
-    bits 32-62   CHATs that have no answer yet
+    bits 32-55   CHATs that have no answer yet
+    bits 56-58   more flags
 """
 
 from __future__ import annotations
@@ -30,6 +31,14 @@ RELEASED: Final = 1 << 31
 """Its loop has let go of it, on its way out: whoever takes it over (`Registry.take_over`) has it.
 Says where a session is, not what it is, and so is no part of a connection's flags."""
 
-FLAGS: Final = QUIET | GREETED | JOINED | LEAVING | LOCAL | TORN
+REGISTERED: Final = 1 << 56
+"""It has shown that the account of its name is its own."""
+PRESENCE: Final = 1 << 57
+"""It wants to be told who comes and goes (HELO pres)."""
+MUTED: Final = 1 << 58
+"""The operator has taken its voice away."""
+
+FLAGS: Final = QUIET | GREETED | JOINED | LEAVING | LOCAL | TORN | REGISTERED | PRESENCE | MUTED
 DECODER: Final = (1 << 25) - 1
 OUTSTANDING_SHIFT: Final = 32
+OUTSTANDING: Final = (1 << 24) - 1

@@ -59,6 +59,7 @@ class Daemon(Program):
             "listen": "127.0.0.1:0",
             "log_format": "json",
             "runtime_dir": directory / "run",
+            "state_dir": directory / "state",
         } | options
         self.directory: Final = Path(str(options["runtime_dir"]))
         self.directory.mkdir(mode=0o700, exist_ok=True)

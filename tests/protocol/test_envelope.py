@@ -14,7 +14,7 @@ NAMES = st.from_regex(rb"[A-Za-z0-9][A-Za-z0-9_.-]{0,31}", fullmatch=True)
 
 
 def an_origin(*, is_quiet: bool = False) -> Origin:
-    return Origin(1, 2, 30, 4, is_quiet, b"Alice")
+    return Origin(1, 2, 30, 4, is_quiet, False, b"Alice")
 
 
 def read_back(datagram: bytes) -> tuple[int, list[list[bytes]]]:
@@ -23,13 +23,21 @@ def read_back(datagram: bytes) -> tuple[int, list[list[bytes]]]:
     return datagram[0], [section.split(b"\n") for section in sections]
 
 
-@given(st.integers(0, 63), st.integers(0, 31), st.integers(0, 2**31), st.booleans(), NAMES)
+@given(
+    st.integers(0, 63),
+    st.integers(0, 31),
+    st.integers(0, 2**31),
+    st.booleans(),
+    st.booleans(),
+    NAMES,
+)
 def test_an_origin_survives_its_header(
-    p_id: int, t_id: int, slot: int, is_quiet: bool, name: bytes
+    p_id: int, t_id: int, slot: int, is_quiet: bool, is_registered: bool, name: bytes
 ) -> None:
-    origin = Origin(p_id, t_id, slot, 7, is_quiet, name)
+    origin = Origin(p_id, t_id, slot, 7, is_quiet, is_registered, name)
     again = Origin.parse(origin.header.removesuffix(b"\n"))
-    fields = ("p_id", "t_id", "slot", "generation", "is_quiet", "name", "header", "prefix")
+    flags = ("is_quiet", "is_registered")
+    fields = ("p_id", "t_id", "slot", "generation", *flags, "name", "header", "prefix")
     assert [getattr(again, field) for field in fields] == [getattr(origin, f) for f in fields]
 
 

@@ -11,7 +11,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterable
     from pathlib import Path
 
-ORIGIN = Origin(1, 0, 7, 3, is_quiet=True, name=b"alice")
+ORIGIN = Origin(1, 0, 7, 3, is_quiet=True, is_registered=False, name=b"alice")
 
 FIRST = 1000
 """Where in the client's stream the bytes of these tests begin."""

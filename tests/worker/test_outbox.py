@@ -16,7 +16,7 @@ from prefork_chat.worker.outbox import Outbox, OwnOutbox
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-ORIGIN = Origin(0, 0, 1, 1, is_quiet=False, name=b"alice")
+ORIGIN = Origin(0, 0, 1, 1, is_quiet=False, is_registered=False, name=b"alice")
 T_ID = 1
 LOOP = 5
 
