@@ -290,8 +290,9 @@ class Loop:
             self._departures.begin(connection, now)
             return
         self._journal.note_reading(connection.slot)
-        partial = connection.decoder.partial
-        lines = connection.decoder.feed(chunk)
+        decoder = connection.decoder
+        partial = decoder.partial
+        lines = decoder.feed(chunk)
         self._lines += len(lines)
         routes = self._routes.by_name
         owners = self._routes.owners
@@ -321,13 +322,13 @@ class Loop:
             origin = connection.origin
         if filled:
             self._seal(connection, filled)
-        if connection.is_departing:
+        if connection.pauses and connection.is_departing:
             done = next(index for index, other in enumerate(lines) if other is line)
             size = self._measure(connection, partial + chunk, done)
         elif connection.is_followed:
-            size = len(partial) + len(chunk) - len(connection.decoder.partial)
+            size = len(partial) + len(chunk) - len(decoder.partial)
         elif self._is_exact:
-            size = len(chunk) - connection.decoder.forget_partial()
+            size = len(chunk) - decoder.forget_partial()
         else:
             size = len(chunk)
         self._transaction.inputs.append((connection, size, len(chunk)))
