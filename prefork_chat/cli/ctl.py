@@ -20,7 +20,9 @@ from typing import TYPE_CHECKING, Any, Final
 import msgspec
 
 from prefork_chat import config, control
+from prefork_chat.attachment import connect
 from prefork_chat.control import (
+    Client,
     Clients,
     Done,
     Drain,
@@ -29,15 +31,16 @@ from prefork_chat.control import (
     Reload,
     Stop,
     Upgrade,
+    Worker,
     Workers,
 )
-from prefork_chat.errors import NotRunning, OperationError
+from prefork_chat.errors import OperationError
 
 if TYPE_CHECKING:
     import argparse
     from collections.abc import Mapping, Sequence
 
-    from prefork_chat.control import Client, Request, Worker
+    from prefork_chat.control import Request
 
 _CREDENTIALS: Final = struct.Struct("iII")  # unix(7): pid, uid, gid
 _HEADINGS: Final = {"p_id": "WORKER", "t_id": "LOOP", "up_seconds": "UP"}
@@ -152,8 +155,10 @@ def ask(directory: Path, request: Request) -> tuple[list[Worker | Client], str]:
                         return found, text
                     case Failed(text):
                         raise OperationError(text)
-                    case answer:
+                    case Worker() | Client() as answer:
                         found.append(answer)
+                    case strange:
+                        raise OperationError(f"not understood: {strange}")
         except OSError as error:
             raise OperationError(f"the daemon has hung up: {error.strerror}") from error
         if not isinstance(request, Stop):
@@ -161,28 +166,6 @@ def ask(directory: Path, request: Request) -> tuple[list[Worker | Client], str]:
         if process is not None:
             select.select([process], [], [])
         return found, "the daemon has ended"
-
-
-def connect(directory: Path) -> socket.socket:
-    """Connect to the daemon in `directory`; raises NotRunning or OperationError."""
-    try:
-        fd = os.open(directory, os.O_PATH | os.O_DIRECTORY)
-    except (FileNotFoundError, NotADirectoryError) as error:
-        raise NotRunning(f"no daemon runs in {directory}") from error
-    except OSError as error:
-        raise OperationError(f"{directory}: {error.strerror}") from error
-    daemon = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
-    try:
-        daemon.connect(control.socket_path(fd))
-    except (FileNotFoundError, ConnectionRefusedError) as error:
-        daemon.close()
-        raise NotRunning(f"no daemon runs in {directory}") from error
-    except OSError as error:
-        daemon.close()
-        raise OperationError(f"{directory}: {error.strerror}") from error
-    finally:
-        os.close(fd)
-    return daemon
 
 
 def _open_process(daemon: socket.socket) -> int | None:

@@ -158,6 +158,8 @@ class Registry:
         view = memoryview(memory.map)
         header = view[:HEADER_BYTES].cast("q")
         if (header[MAGIC], header[VERSION]) != (MAGIC_NUMBER, VERSION_NUMBER):
+            header.release()
+            view.release()  # the traceback would keep it, and so the memory, from being closed
             raise StartError("the shared memory is not a registry of this version")
         layout = Layout(header[CAPACITY], header[WORKERS], header[THREADS])
         self.capacity = layout.capacity
