@@ -20,7 +20,6 @@ from typing import TYPE_CHECKING, Any, Final
 import msgspec
 
 from prefork_chat import config, control
-from prefork_chat.attachment import connect
 from prefork_chat.control import (
     Client,
     Clients,
@@ -35,6 +34,7 @@ from prefork_chat.control import (
     Workers,
 )
 from prefork_chat.errors import OperationError
+from prefork_chat.observing.figures import duration
 
 if TYPE_CHECKING:
     import argparse
@@ -117,19 +117,6 @@ def table(rows: Sequence[Mapping[str, Any]]) -> list[str]:
     ]
 
 
-def duration(seconds: float) -> str:
-    """Write a time in its two largest units: `42s`, `3m07s`, `2h15m`, `12d06h`."""
-    whole = int(seconds)
-    for unit, length, part, part_length in (
-        ("d", 86_400, "h", 3_600),
-        ("h", 3_600, "m", 60),
-        ("m", 60, "s", 1),
-    ):
-        if whole >= length:
-            return f"{whole // length}{unit}{whole % length // part_length:02}{part}"
-    return f"{whole}s"
-
-
 def _show(key: str, value: object) -> str:
     if key == "up_seconds" and isinstance(value, float):
         return duration(value)
@@ -143,7 +130,7 @@ def ask(directory: Path, request: Request) -> tuple[list[Worker | Client], str]:
     be asked, refuses or fails.
     """
     found: list[Worker | Client] = []
-    with connect(directory) as daemon, ExitStack() as undo:
+    with control.connect(directory) as daemon, ExitStack() as undo:
         process = _open_process(daemon)
         if process is not None:
             undo.callback(os.close, process)
