@@ -14,12 +14,12 @@ import select
 import socket
 import struct
 from contextlib import ExitStack
-from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
 import msgspec
 
-from prefork_chat import config, control
+from prefork_chat import control
+from prefork_chat.cli import runtime
 from prefork_chat.control import (
     Client,
     Clients,
@@ -39,6 +39,7 @@ from prefork_chat.observing.figures import duration
 if TYPE_CHECKING:
     import argparse
     from collections.abc import Mapping, Sequence
+    from pathlib import Path
 
     from prefork_chat.control import Request
 
@@ -64,10 +65,7 @@ def add_parser(subcommands: argparse._SubParsersAction[argparse.ArgumentParser])
         epilog="Exit code 0: done; 1: refused or failed; 3: no daemon runs there.",
         allow_abbrev=False,
     )
-    parser.add_argument(
-        "--config", metavar="FILE", type=Path, help="the daemon's configuration file"
-    )
-    parser.add_argument("--runtime-dir", metavar="DIRECTORY", help="the daemon's runtime directory")
+    runtime.add_arguments(parser)
     parser.add_argument("--json", action="store_true", help="print JSON")
     orders = parser.add_subparsers(title="orders", metavar="ORDER", dest="order", required=True)
     for name, text, request in _SIMPLE:
@@ -82,10 +80,7 @@ def add_parser(subcommands: argparse._SubParsersAction[argparse.ArgumentParser])
 
 def run(arguments: argparse.Namespace) -> int:
     """Ask and show; raises ConfigError, NotRunning or OperationError."""
-    overrides = (
-        {} if arguments.runtime_dir is None else {"server.runtime_dir": arguments.runtime_dir}
-    )
-    directory = config.resolve_runtime_dir(config.load(arguments.config, overrides))
+    directory = runtime.resolve(arguments)
     found, text = ask(directory, arguments.request(arguments))
     rows = [msgspec.to_builtins(each) for each in found]
     for row in rows:

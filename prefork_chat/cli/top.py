@@ -9,10 +9,9 @@ it has ended meanwhile.
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
-from prefork_chat import config
+from prefork_chat.cli import runtime
 
 if TYPE_CHECKING:
     import argparse
@@ -30,10 +29,7 @@ def add_parser(subcommands: argparse._SubParsersAction[argparse.ArgumentParser])
         epilog="Exit code 0: you have quit; 3: no daemon runs there, or it has ended.",
         allow_abbrev=False,
     )
-    parser.add_argument(
-        "--config", metavar="FILE", type=Path, help="the daemon's configuration file"
-    )
-    parser.add_argument("--runtime-dir", metavar="DIRECTORY", help="the daemon's runtime directory")
+    runtime.add_arguments(parser)
     parser.add_argument(
         "--interval",
         metavar="SECONDS",
@@ -48,10 +44,7 @@ def add_parser(subcommands: argparse._SubParsersAction[argparse.ArgumentParser])
 
 def run(arguments: argparse.Namespace) -> int:
     """Show the daemon; raises ConfigError, NotRunning or OperationError."""
-    overrides = (
-        {} if arguments.runtime_dir is None else {"server.runtime_dir": arguments.runtime_dir}
-    )
-    directory = config.resolve_runtime_dir(config.load(arguments.config, overrides))
+    directory = runtime.resolve(arguments)
     seconds = max(_SHORTEST_SECONDS, arguments.interval)
     # Here, so that the other subcommands start without loading all that.
     from prefork_chat.cli import watching  # noqa: PLC0415
