@@ -19,11 +19,14 @@ once. Nothing here knows a socket, a clock or a terminal.
 from __future__ import annotations
 
 from enum import Enum, auto
+from functools import partial
 from typing import TYPE_CHECKING, Final
 
 from prefork_chat.client import typed
+from prefork_chat.client.company import Company
 from prefork_chat.client.entries import Entry, Kind, State, key_of, mentions
 from prefork_chat.client.events import Added, Asked, Changed, Event, Question, Recalled
+from prefork_chat.client.homecoming import Homecoming
 from prefork_chat.client.mailbag import Mailbag
 from prefork_chat.client.recall import MARK_SECONDS, Recall
 from prefork_chat.client.reconnect import BackOff
@@ -43,7 +46,7 @@ from prefork_chat.client.wire import (
 from prefork_chat.protocol.names import MAX_NAME_BYTES
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Sequence
+    from collections.abc import Callable, Iterable
 
     from prefork_chat.client.requests import Then
 
@@ -52,15 +55,10 @@ SILENCE_SECONDS: Final = 30.0
 PATIENCE_SECONDS: Final = 15.0
 """And given up if none comes within this time; the same for a greeting."""
 
-_STORED_SECONDS: Final = 0.3
-"""What was stored for us comes right after JOIN, so the history is asked a moment later."""
-_TWICE_SECONDS: Final = 10.0
-"""So long after catching up, what it brought may still come over the connection, too."""
 _FAREWELL_SECONDS: Final = 5.0
 _INUSE_SECONDS: Final = 60.0
 """So long a server may take to notice that our last connection has gone."""
 _TAG_BYTES: Final = 20
-_SHOWN_NAMES: Final = 10
 
 
 class Phase(Enum):
@@ -107,9 +105,7 @@ class Conversation:
         self.server = ""
         self.talks = Talks()
         self.connect_at: float | None = 0.0
-        self.people: dict[str, str] = {}
-        """Whom we have heard of, by key; who spoke last is last."""
-        self.rooms: dict[str, str] = {}
+        self.company = Company()
         self._requests = Requests()
         self.mailbag = Mailbag(self._requests.next_tag)
         self.recall = Recall(self.talks, self.ask, lambda: self.name)
@@ -122,14 +118,19 @@ class Conversation:
         self._reader = LineReader()
         self._output: list[str] = []
         self._events: list[Event] = []
+        self._homecoming = Homecoming(
+            talks=self.talks,
+            company=self.company,
+            mailbag=self.mailbag,
+            recall=self.recall,
+            timers=self._timers,
+            announce=self.announce,
+            recall_count=recall_count,
+        )
         self._has_connection = False
         self._has_joined_before = False
-        self._is_settling = False
         self._is_leaving = False
         self._lost_at: float | None = None
-        self._heard_at = 0.0
-        self._arrived_number = 0
-        self._twice: list[Entry] = []
         for room in rooms:
             self.talks.enter(room).is_entered = True
         self.must_hang_up = False
@@ -154,7 +155,7 @@ class Conversation:
     def wake_at(self) -> float | None:
         """Return when `tick` is to be called, if nothing else happens before; None: never."""
         times = [self._timers.next]
-        if self.phase is Phase.HERE and not self._is_settling:
+        if self.phase is Phase.HERE and not self._homecoming.is_settling:
             times.append(self.mailbag.wake_at(self._now))
         return min((time for time in times if time is not None), default=None)
 
@@ -176,7 +177,7 @@ class Conversation:
 
     def connected(self, now: float) -> None:
         """Begin with a connection."""
-        self._now = self._heard_at = now
+        self._now = now
         self._has_connection, self.must_hang_up = True, False
         self.connect_at = None
         self._reader = LineReader()
@@ -188,15 +189,13 @@ class Conversation:
         """Note that the connection has ended, or could not be made."""
         self._now = now
         was_here = self.phase is Phase.HERE
-        self._has_connection = self.must_hang_up = self._is_settling = False
+        self._has_connection = self.must_hang_up = False
         self._output.clear()
         self._timers.clear()
         self._requests.forget()
-        self.recall.connection_lost()
+        self._homecoming.connection_lost()
         for talk in self.talks:
             talk.members.clear()
-        for entry in self.mailbag.lose_answers():
-            self._events.append(Changed(entry))
         if self._is_leaving or self.phase is Phase.OVER:
             self._end()
             return
@@ -212,7 +211,7 @@ class Conversation:
 
     def received(self, data: bytes, now: float) -> None:
         """Take what the connection brought."""
-        self._now = self._heard_at = now
+        self._now = now
         for line in self._reader.feed(data):
             if line.strip(b"\r"):
                 self._hear(line.removesuffix(b"\r"))
@@ -278,7 +277,7 @@ class Conversation:
                     self.password = password
                     self.remark(f"the name {self.name} is yours: this password opens it")
                     self.recall.try_again()
-                    self._look()
+                    self._homecoming.look()
                 else:
                     self.remark(reply.answer.text, is_error=True)
 
@@ -342,11 +341,13 @@ class Conversation:
             case Note(text):
                 self.remark(text)
                 if text.startswith("RESUMED"):
-                    self._resumed()
+                    self._homecoming.resume(self._now, self.name)
                 elif text.startswith("MISSED"):
-                    self._catch_up(self.talks.next_number)
+                    self._homecoming.catch_up(self.name)
             case Presence() as presence:
-                self._hear_presence(presence)
+                talk = self.talks.get(presence.room)
+                if text := self.company.note_presence(talk, presence):
+                    self.remark(text, talk)
             case strange:
                 self.remark(strange.text)
 
@@ -361,19 +362,16 @@ class Conversation:
         if answer.verb == "CHAT" and (entry := self.mailbag.answered(answer, self._now)):
             self._events.append(Changed(entry))
             if entry.state is State.UNSURE and self.recall.is_offered:
-                self._catch_up(self.talks.next_number)
+                self._homecoming.catch_up(self.name)
         elif not self._requests.answered(answer) and not answer.is_ok:
             self.remark(answer.text, is_error=True)
         if self._is_leaving:
             self._say_good_bye()
 
     def _hear_message(self, message: Message) -> None:
-        if not message.room:
-            for entry in self._twice:
-                if (entry.sender, entry.text) == (message.sender, message.text):
-                    self._twice.remove(entry)
-                    return
-        self._meet(message.sender)
+        if self._homecoming.has_shown(message):
+            return
+        self.company.meet(message.sender)
         if not message.room and not self.talks.current.name:
             self.talks.enter(message.sender)
         talk = self.talks.get(message.room or message.sender)
@@ -387,27 +385,6 @@ class Conversation:
         )
         self.talks.add(talk, entry)
         self._events.append(Added(talk, entry))
-
-    def _hear_presence(self, presence: Presence) -> None:
-        talk = self.talks.get(presence.room)
-        changed = []
-        for name in presence.names:
-            if presence.is_here:
-                self._meet(name)
-                if key_of(name) not in talk.members:
-                    changed.append(name)
-                talk.members[key_of(name)] = name
-            elif talk.members.pop(key_of(name), None) is not None:
-                changed.append(name)
-        if changed:
-            verb = "here" if presence.is_here else "gone"
-            self.remark(f"{verb}: {_some(changed)}", talk)
-
-    def _meet(self, name: str) -> None:
-        key = key_of(name)
-        if key != key_of(self.name):
-            self.people.pop(key, None)
-            self.people[key] = name
 
     # Joining
 
@@ -458,93 +435,27 @@ class Conversation:
         elif not self._has_joined_before:
             self.remark(f"you are {name} at {self.server}")
         self._lost_at = None
-        self._arrived_number = self.talks.next_number
         self._timers.set("silence", self._now + SILENCE_SECONDS, self._ask_for_a_sign)
         self.ask("HELO pres", lambda _: None)
         for talk in self.talks:
             if talk.is_entered:
                 self._enter(talk)
         if self._wants_people:
-            self.ask("WHOS", self.note_people)
-            self.ask("ROOM", self.note_rooms)
-        is_first = not self._has_joined_before
+            self.ask("WHOS", self.company.note_people)
+            self.ask("ROOM", self.company.note_rooms)
         self._has_joined_before = True
-        self._is_settling = bool(self.mailbag.doubtful)
-        if is_first or not self.recall.has_mark:
-            self._timers.set("recall", self._now + _STORED_SECONDS, self._look)
-        else:
-            self._timers.set("recall", self._now + _STORED_SECONDS, self._catch_up_after_loss)
-        if self._is_settling and self.recall.is_offered:
-            self._timers.set("settle", self._now + PATIENCE_SECONDS, self._settle)
-        elif self._is_settling:
-            self._settle()
+        self._homecoming.begin(self._now, name)
         self._timers.set("mark", self._now + MARK_SECONDS, self._mark)
 
     def _ask_name(self, reason: str) -> None:
         self.phase = Phase.NAMELESS
         self._events.append(Asked(Question.NAME, reason))
 
-    # What was missed
-
-    def _look(self) -> None:
-        def arrived(new: list[tuple[Talk, list[Entry]]]) -> None:
-            for talk, entries in new:
-                self._events.append(Recalled(talk, entries, is_news=False))
-            self._settle()
-
-        self.recall.look(max(self._recall_count, 1), arrived if self._recall_count else _ignore)
-
-    def _catch_up_after_loss(self) -> None:
-        self._catch_up(self._arrived_number, is_after_loss=True)
-
-    def _catch_up(self, until: int, *, is_after_loss: bool = False) -> None:
-        def arrived(new: list[tuple[Talk, list[Entry]]]) -> None:
-            for talk, entries in new:
-                for entry in entries:
-                    entry.is_mention = mentions(entry.text, self.name) and not entry.is_mine
-                    if not entry.is_mine:
-                        self.talks.count_unread(talk, entry)
-                        self._meet(entry.sender)
-                self._events.append(Recalled(talk, entries, is_news=True))
-                if is_after_loss:
-                    self._twice += [e for e in entries if not e.room and not e.is_mine]
-            self._find_unsure()
-            if is_after_loss:
-                self._timers.set("twice", self._now + _TWICE_SECONDS, self._twice.clear)
-                self._settle()
-
-        rooms = [talk.name for talk in self.talks if talk.is_entered]
-        self.recall.catch_up(rooms, until, arrived)
-
-    def _find_unsure(self) -> None:
-        """Messages that may have arrived, and are in the history, have arrived."""
-        for talk in self.talks:
-            for entry in talk.entries:
-                if entry.state is State.UNSURE and entry.row_id:
-                    entry.state = State.STORED
-                    self._events.append(Changed(entry))
-
-    def _settle(self) -> None:
-        self._timers.drop("settle")
-        self._is_settling = False
-        self._events += [Changed(entry) for entry in self.mailbag.settle()]
-
-    def _resumed(self) -> None:
-        """The server has lost what was under way, and the connection goes on."""
-        self._events += [Changed(entry) for entry in self.mailbag.lose_answers()]
-        self._is_settling = True
-        if self.recall.is_offered and self.recall.has_mark:
-            self._timers.set("settle", self._now + PATIENCE_SECONDS, self._settle)
-            self._arrived_number = self.talks.next_number
-            self._timers.set("recall", self._now + _STORED_SECONDS, self._catch_up_after_loss)
-        else:
-            self._settle()
-
     def _mark(self) -> None:
         self.recall.mark()
         self._timers.set("mark", self._now + MARK_SECONDS, self._mark)
 
-    # Rooms and people
+    # Rooms
 
     def _enter(self, talk: Talk) -> None:
         is_first = not talk.entries
@@ -554,8 +465,8 @@ class Conversation:
                 talk.is_entered = reply.answer.code in ("BUSY", "RATE")
                 self.remark(f"{talk.name}: {reply.answer.text}", talk, is_error=True)
                 return
-            self.rooms.setdefault(key_of(talk.name), talk.name)
-            self.ask(f"WHOS {talk.name}", lambda reply: self._note_members(talk, reply))
+            self.company.rooms.setdefault(key_of(talk.name), talk.name)
+            self.ask(f"WHOS {talk.name}", partial(self.company.note_members, talk))
             if is_first and self.recall.is_offered and self._recall_count:
                 self.recall.page_back(talk, self._recall_count, recalled)
 
@@ -565,23 +476,10 @@ class Conversation:
 
         self.ask(f"ENTR {talk.name}", answered)
 
-    def note_people(self, reply: Reply) -> None:
-        """Remember whom a WHOS has listed, behind those who have spoken."""
-        listed = {key_of(name): name for name in first_words(reply.data)}
-        listed.pop(key_of(self.name), None)
-        self.people = listed | self.people
-
-    def _note_members(self, talk: Talk, reply: Reply) -> None:
-        talk.members |= {key_of(name): name for name in first_words(reply.data)}
-
-    def note_rooms(self, reply: Reply) -> None:
-        """Remember which rooms a ROOM has listed."""
-        self.rooms |= {key_of(name): name for name in first_words(reply.data)}
-
     # Time
 
     def _write_mail(self) -> None:
-        if self.phase is Phase.HERE and not self._is_settling:
+        if self.phase is Phase.HERE and not self._homecoming.is_settling:
             for line in self.mailbag.write(self._now):
                 self._output.append(line)
 
@@ -603,17 +501,3 @@ class Conversation:
         self.connect_at = None
         self._timers.clear()
         self.must_hang_up = self._has_connection
-
-
-def first_words(lines: Iterable[str]) -> list[str]:
-    """Return the first word of each line that has one."""
-    return [words[0] for line in lines if (words := line.split())]
-
-
-def _some(names: Sequence[str]) -> str:
-    more = f" and {len(names) - _SHOWN_NAMES} more" if len(names) > _SHOWN_NAMES else ""
-    return ", ".join(names[:_SHOWN_NAMES]) + more
-
-
-def _ignore(_new: object) -> None:
-    """Take what is only asked for its id."""

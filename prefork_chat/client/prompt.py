@@ -9,7 +9,8 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Final
 
 from prefork_chat.client import typed
-from prefork_chat.client.conversation import Conversation, Phase, first_words
+from prefork_chat.client.company import first_words
+from prefork_chat.client.conversation import Conversation, Phase
 from prefork_chat.client.entries import Kind, key_of
 from prefork_chat.client.events import Added, Asked, Question, Recalled
 
@@ -152,12 +153,12 @@ class Prompt:
             conversation.remark(_NOT_NOW, is_error=True)
 
     def _show_people(self, reply: Reply) -> None:
-        self._conversation.note_people(reply)
+        self._conversation.company.note_people(reply)
         names = sorted(first_words(reply.data), key=key_of)
         self._show(reply, f"{len(names)} here: {', '.join(names)}")
 
     def _show_rooms(self, reply: Reply) -> None:
-        self._conversation.note_rooms(reply)
+        self._conversation.company.note_rooms(reply)
         self._show(reply, f"{len(reply.data)} rooms: {', '.join(reply.data)}")
 
     def _show_reply(self, reply: Reply) -> None:

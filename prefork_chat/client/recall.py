@@ -86,7 +86,10 @@ class Recall:
         self._paging.clear()
 
     def look(self, count: int, then: Callable[[list[tuple[Talk, list[Entry]]]], None]) -> None:
-        """Fetch the newest `count` rows, for the first time; `then` gets those that are new."""
+        """Fetch the newest `count` rows, for the first time; `then` gets those that are new.
+
+        With 0 the newest one is only looked at, to know where catching up begins.
+        """
         if self.is_offered is False:
             then([])
             return
@@ -97,9 +100,9 @@ class Recall:
             newest = max((row.id for row in rows), default=0)
             if reply.answer.is_ok and not self._marks:
                 self._marks.extend([_Mark(newest, 0)] * 3)
-            then(self._merge(rows, 0, number))
+            then(self._merge(rows, 0, number) if count else [])
 
-        self._ask(f"HIST {count}", answered)
+        self._ask(f"HIST {max(count, 1)}", answered)
 
     def mark(self) -> None:
         """Ask for the newest id, so that catching up begins there some time from now."""

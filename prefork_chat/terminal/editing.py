@@ -12,6 +12,7 @@ from prompt_toolkit.completion import Completer, Completion
 from prompt_toolkit.keys import Keys
 
 from prefork_chat.client.completion import complete
+from prefork_chat.client.entries import key_of
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -38,8 +39,10 @@ class TalkCompleter(Completer):
     ) -> Iterator[Completion]:
         """Yield what can go on from the text before the cursor."""
         conversation = self._conversation
-        names = [*reversed(conversation.people.values())]
-        rooms = [*conversation.rooms.values()]
+        own = key_of(conversation.name)
+        people = conversation.company.people
+        names = [name for key, name in reversed(people.items()) if key != own]
+        rooms = [*conversation.company.rooms.values()]
         rooms += [t.name for t in conversation.talks if t.is_room and t.name not in rooms]
         for text, replaced in complete(document.text_before_cursor, names, rooms):
             yield Completion(text, start_position=-replaced, display=text.strip())

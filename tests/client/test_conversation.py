@@ -330,7 +330,8 @@ def test_without_the_password_another_name_is_asked_for() -> None:
 def test_pass_makes_the_name_ones_own_and_opens_the_history() -> None:
     wire = Wire(Server(has_history=False))
     wire.arrive()
-    assert wire.conversation.recall.is_offered is False
+    wire.type("/msg bob", "/hist")
+    assert wire.remarks()[-1].startswith("no history")
     wire.type("/pass")
     assert asked(wire) == [Question.NEW_PASSWORD]
     wire.conversation.password_given("correct horse", wire.now)
@@ -354,12 +355,10 @@ def test_a_silent_connection_is_asked_for_a_sign_of_life_and_then_given_up() -> 
     wire = Wire()
     wire.arrive()
     started = wire.now
-    must_hang_up = []
-    while not must_hang_up or not must_hang_up[-1]:
+    while not wire.conversation.must_hang_up:
         assert wire.now < started + 60
         wire.now += 1
         wire.conversation.tick(wire.now)
-        must_hang_up.append(wire.conversation.must_hang_up)
     assert b"PING" in wire.conversation.take_output()
     assert 40 <= wire.now - started <= 50
 
