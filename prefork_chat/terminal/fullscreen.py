@@ -72,6 +72,19 @@ def run(carrier: Carrier) -> int:
     return 0
 
 
+class _History(InMemoryHistory):
+    """What was typed, for Up; nothing of it while `is_kept` says no."""
+
+    def __init__(self, is_kept: Callable[[], bool]) -> None:
+        super().__init__()
+        self._is_kept = is_kept
+
+    def append_string(self, string: str) -> None:
+        """Add a line that was entered."""
+        if self._is_kept():
+            super().append_string(string)
+
+
 class FullScreen:
     """One run of the full screen; owned by the thread of the event loop."""
 
@@ -85,7 +98,7 @@ class FullScreen:
         self._pages_to_search = 0
         self._drawing: asyncio.TimerHandle | None = None
         self._buffer = Buffer(
-            history=InMemoryHistory(),
+            history=_History(lambda: self._use is _Use.TALK),
             completer=editing.TalkCompleter(self._conversation),
             complete_while_typing=False,
             multiline=False,
@@ -192,6 +205,7 @@ class FullScreen:
         match self._use:
             case _Use.TALK:
                 self._messages.follow()
+                buffer.append_to_history()  # now: the line may be used for something else next
                 self._prompt.typed(text, now)
             case _Use.SEARCH:
                 if not text:
@@ -201,8 +215,7 @@ class FullScreen:
                     self._search(text)
                 return True  # the text stays, for the next one
             case _Use.PASSWORD:
-                self._use = _Use.TALK
-                buffer.reset()  # without the history
+                self._use_line(_Use.TALK)
                 self._conversation.password_given(text, now)
         self._looping.go_on()
         return False
