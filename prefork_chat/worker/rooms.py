@@ -352,6 +352,7 @@ class Rooms:
         self._reached.clear()
         for loop, pairs in for_loops.items():
             if loop == self._here:
+                self._receipts.has_answered |= bool(lost)  # or see `restore`
                 self.receive_reached(pairs)
             else:
                 self._receipts.has_answered = True
@@ -395,7 +396,11 @@ class Rooms:
         for batch, header, room, tags, loops, reached in record.rooms.pending:
             origin = Origin.parse(header[:-1])
             self._pending[batch] = _Pending(origin, room, tags, loops, reached)
-        if not is_settled:
+        if is_settled:
+            # We have added up what we reached of our own, and recorded nothing since: there was
+            # nothing to send. (Else `reached` is empty: it was settled before the record was made.)
+            self.receive_reached([(batch, n) for _, batch, _, n in record.rooms.reached])
+        else:
             self._reached = record.rooms.reached
 
 

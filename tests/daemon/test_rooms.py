@@ -53,9 +53,7 @@ def test_many_messages_at_once_keep_their_order_and_are_answered_one_by_one(
     enter("#dev", *people)
     first, *others = people
     first.send(*(f"@{n} CHAT #dev {n}" for n in range(500)))
-    assert {first.read_line() for _ in range(500)} == {
-        f"@{n} OK CHAT #dev n=3" for n in range(500)
-    }
+    assert {first.read_line() for _ in range(500)} == {f"@{n} OK CHAT #dev n=3" for n in range(500)}
     for other in others:
         assert other.read_lines(500) == [f"CHAT #dev p0 {n}" for n in range(500)]
 
