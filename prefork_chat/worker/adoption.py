@@ -83,6 +83,8 @@ class Adoption:
         self._rooms.restore(record, is_settled=is_settled)
         if record is not None:
             self._transaction.redo(record, missing)
+        for connection in self._clients.by_fd.values():
+            self._rooms.catch_up(connection)
         expelled = self._clients.by_slot.get(suspect)
         if expelled is not None:
             self._log.error(log.CLIENT_EXPELLED, slot=suspect)
