@@ -176,6 +176,16 @@ class LimitsConfig(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True
     burst_lines: Annotated[
         Count, Meta(description="Lines that one client may send before lines_per_second counts.")
     ] = 200
+    max_rooms: Annotated[
+        int,
+        Meta(ge=0, le=65_536),
+        Meta(description="Rooms that may have members at once; 0: no rooms."),
+    ] = 1024
+    rooms_per_client: Annotated[
+        int,
+        Meta(ge=1, le=16),
+        Meta(description="Rooms that one client may be in at once."),
+    ] = 16
 
 
 class RespawnConfig(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):

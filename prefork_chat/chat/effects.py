@@ -49,6 +49,46 @@ class Route:
 
 
 @dataclass(frozen=True, slots=True)
+class TellRoom:
+    """CHAT #room: bring `message` to all other members of `room`, as typed by the sender."""
+
+    tag: bytes
+    room: bytes
+    message: bytes
+
+
+@dataclass(frozen=True, slots=True)
+class EnterRoom:
+    """ENTR: make the session a member of `room`, as typed; a room that nobody is in begins."""
+
+    room: bytes
+    tag: bytes
+
+
+@dataclass(frozen=True, slots=True)
+class ExitRoom:
+    """EXIT: let the session be no member of `room` any more."""
+
+    room: bytes
+    tag: bytes
+
+
+@dataclass(frozen=True, slots=True)
+class ListRooms:
+    """ROOM: list the rooms, and which of them the session is in."""
+
+    tag: bytes
+
+
+@dataclass(frozen=True, slots=True)
+class ListMembers:
+    """WHOS #room: list who is in `room`."""
+
+    room: bytes
+    tag: bytes
+
+
+@dataclass(frozen=True, slots=True)
 class ListNames:
     """WHOS: list who is here."""
 
@@ -69,4 +109,7 @@ class Leave:
     tag: bytes
 
 
-Effect = Reply | Refuse | Close | Claim | Route | ListNames | Report | Leave
+RoomEffect = TellRoom | EnterRoom | ExitRoom | ListRooms | ListMembers
+"""What concerns rooms."""
+
+Effect = Reply | Refuse | Close | Claim | Route | ListNames | Report | Leave | RoomEffect

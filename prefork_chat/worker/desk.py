@@ -16,12 +16,17 @@ from prefork_chat.chat.effects import (
     Claim,
     Close,
     Effect,
+    EnterRoom,
+    ExitRoom,
     Leave,
+    ListMembers,
     ListNames,
+    ListRooms,
     Refuse,
     Reply,
     Report,
     Route,
+    TellRoom,
 )
 from prefork_chat.registry.registry import NameInUse
 
@@ -30,6 +35,7 @@ if TYPE_CHECKING:
     from prefork_chat.worker.clients import Clients
     from prefork_chat.worker.connection import Connection
     from prefork_chat.worker.departures import Departures
+    from prefork_chat.worker.rooms import Rooms
 
 
 MOST_LINES = 4096
@@ -40,19 +46,26 @@ of 3,000 WHOS would otherwise be answered with hundreds of megabytes."""
 class Desk:
     """Carries effects out for the clients of loop (p_id, t_id)."""
 
-    __slots__ = ("_clients", "_departures", "_registry", "_table")
+    __slots__ = ("_clients", "_departures", "_registry", "_rooms", "_table")
 
-    def __init__(self, inheritance: Inheritance, clients: Clients, departures: Departures) -> None:
+    def __init__(
+        self, inheritance: Inheritance, clients: Clients, departures: Departures, rooms: Rooms
+    ) -> None:
         self._registry = inheritance.registry
         self._table = inheritance.table
         self._clients = clients
         self._departures = departures
+        self._rooms = rooms
 
-    def carry_out(self, connection: Connection, effect: Effect, now: float) -> None:
+    def carry_out(  # noqa: C901 - a table
+        self, connection: Connection, effect: Effect, now: float
+    ) -> None:
         """Do what `effect` asks and answer the client; `now` is the turn's monotonic time."""
         say = self._clients.say
         match effect:
-            case ListNames() | Report() if len(connection.out) >= MOST_LINES:
+            case ListNames() | ListMembers() | ListRooms() | Report() if (
+                len(connection.out) >= MOST_LINES
+            ):
                 say(connection, outcomes.too_much_asked(effect))
             case Reply(lines):
                 say(connection, *lines)
@@ -69,6 +82,8 @@ class Desk:
                 self._departures.begin(connection, now, outcomes.left(tag))
             case Close(line):
                 self._departures.begin(connection, now, line)
+            case TellRoom() | EnterRoom() | ExitRoom() | ListMembers() | ListRooms():
+                self._rooms.carry_out(connection, effect)
             case Route():
                 raise AssertionError("routes are the loop's own business")
             case _:

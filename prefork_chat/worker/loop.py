@@ -44,6 +44,7 @@ from prefork_chat.worker.journal import Journal
 from prefork_chat.worker.leaving import Leaving
 from prefork_chat.worker.pace import Pace
 from prefork_chat.worker.receipts import Careful, Receipts
+from prefork_chat.worker.rooms import Rooms
 from prefork_chat.worker.routes import Routes
 from prefork_chat.worker.transaction import Parts, Transaction
 
@@ -122,11 +123,12 @@ class Loop:
         self._wake = os.eventfd(0, os.EFD_NONBLOCK | os.EFD_CLOEXEC)
         self._epoll.register(self._inbox, EPOLLIN)
         self._epoll.register(self._wake, EPOLLIN)
-        self._clients = Clients(self._epoll, inheritance)
+        self._clients = Clients(self._epoll, inheritance, t_id)
         self._routes = Routes(inheritance, t_id, self._epoll, self._clients)
         self._receipts = Receipts(inheritance, t_id, self._clients, self._routes)
         self._departures = Departures(self._clients, config.server.login_seconds)
-        self._desk = Desk(inheritance, self._clients, self._departures)
+        self._rooms = Rooms(inheritance, t_id, self._clients, self._routes, self._receipts)
+        self._desk = Desk(inheritance, self._clients, self._departures, self._rooms)
         self._pace = Pace(self._clients, config.limits)
         loops = inheritance.table.workers * inheritance.table.threads
         self._journal = Journal(inheritance.journals[t_id], loops)
@@ -137,6 +139,7 @@ class Loop:
             self._routes,
             self._receipts,
             self._departures,
+            self._rooms,
         )
         self._transaction = Transaction(self._parts, self._inbox, config)
         self._adoption = Adoption(inheritance, t_id, self._parts, self._transaction)
@@ -165,7 +168,7 @@ class Loop:
     @property
     def is_deserted(self) -> bool:
         """True when nobody is here and nothing has come or gone for a moment (any thread)."""
-        return not self.load and self._is_quiet(monotonic())
+        return not self.load and not self._rooms.is_waiting and self._is_quiet(monotonic())
 
     def adopt(self, sessions: Sequence[Held]) -> Adopted:
         """Take over the sessions of the predecessor (main thread, before `run`)."""
@@ -251,6 +254,7 @@ class Loop:
         """Handle what else there is of a client: it takes bytes again, it hung up, it is paused."""
         if event & EPOLLOUT:
             self._transaction.drain(connection)
+            self._rooms.catch_up(connection)
         if connection.fd < 0:
             return
         if connection.pauses:
@@ -279,6 +283,9 @@ class Loop:
         """Look at one chunk of a client and route its lines; the codec makes clean lines of it."""
         if connection.dealt < 0:
             self._transaction.take_up_reading(connection)
+        if self._rooms.is_full:
+            self._clients.unread[connection.fd] = event
+            return
         try:
             chunk = connection.socket.recv(READ_BYTES, self._flags)
         except BlockingIOError:
@@ -386,17 +393,11 @@ class Loop:
             self._clients.say(connection, refusal)
             return
         if connection.origin is None:
-            connection.origin = self._introduce(connection)
+            connection.origin = connection.introduce(self._p_id, self._t_id)
         if not outbox.lines:
             filled.append(outbox)
         tag = b"@%b " % effect.tag if effect.tag else b""
         outbox.lines.append(b"%bCHAT %b %b" % (tag, effect.dest, effect.message))
-
-    def _introduce(self, connection: Connection) -> Origin:
-        """Make what tells other loops who a session is."""
-        session = connection.session
-        place = (self._p_id, self._t_id, connection.slot, connection.generation)
-        return Origin(*place, session.quiet, session.registered, session.name)
 
     # Delivering: from a datagram to the clients of this loop
 
@@ -405,6 +406,8 @@ class Loop:
         taken = self._taken
         is_new = True
         for _ in range(INBOX_DATAGRAMS):
+            if self._rooms.is_full:
+                return
             try:
                 datagram = self._inbox.recv(INBOX_BYTES, self._flags)
             except BlockingIOError:
@@ -424,6 +427,11 @@ class Loop:
         header, _, body = section.partition(b"\n")
         if header.startswith(envelope.MESSAGES):
             self._deliver(self._origin(header), body.split(b"\n"))
+        elif header.startswith(envelope.ROOM_BATCH):
+            batch, origin, messages = envelope.parse_room_batch(header, body)
+            self._rooms.receive_batch(batch, self._origin(origin), messages)
+        elif header.startswith(envelope.REACHED):
+            self._rooms.receive_reached(envelope.parse_reached(section))
         else:
             self._receipts.receive(*envelope.parse_receipts(header), body)
 

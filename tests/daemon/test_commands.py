@@ -66,6 +66,7 @@ def test_chat_needs_a_name_of_one_s_own(daemon: Daemon) -> None:
         ("CHAT  bob hi", "BADARGS", ""),
         ("CHAT nobody hi", "NOUSER", "nobody"),
         ("CHAT #dev hi", "NOROOM", "#dev"),
+        ("CHAT #d/v hi", "BADNAME", "#d/v"),
         ("CHAT b/b hi", "BADNAME", "b/b"),
         (f"CHAT {'x' * 40} hi", "BADNAME", f"{'x' * 33}..."),
     ],
