@@ -6,12 +6,13 @@ import os
 import pwd
 import shutil
 import signal
+import sqlite3
 import subprocess
 import sys
 import tempfile
 import threading
 import time
-from contextlib import contextmanager, suppress
+from contextlib import closing, contextmanager, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -159,6 +160,14 @@ def test_an_owner_stays_one_when_his_worker_dies_or_moves_him(
     daemon.signal(signal.SIGTTOU)
     daemon.log.wait_for(log.WORKER_EXITED, p_id=1, meaning="left")
     alice.ask(f"PASS {PASSWORD} 3", "OK PASS")
+
+
+def test_an_operator_can_take_an_account_away(house: Daemon) -> None:
+    register(house, "alice")
+    with closing(sqlite3.connect(accounts_file(house))) as file, file:
+        file.execute("DELETE FROM accounts WHERE key = 'alice'")
+    register(house, "Alice")
+    expect_refusal(house.connect(), "JOIN alice", "AUTH")
 
 
 # Two at once
