@@ -280,7 +280,6 @@ class Loop:
             os.eventfd_read(self._wake)
             self._greet_newcomers(now)
             self._foster_given(now)
-            self._inquiries.take_answers()
             if self._stop_by is not None and not self._is_stopping:
                 self._begin_to_stop(now)
         else:
@@ -588,6 +587,8 @@ class Loop:
     def _look_at_the_clock(self, now: float) -> None:
         """Do what is due, free the names of those who went, beat, and publish the counters."""
         self._pace.release(now)
+        if self._inquiries.answers:
+            self._inquiries.take_answers()
         for connection in self._departures.due(now):
             self._transaction.lose(connection)
         block = self._block

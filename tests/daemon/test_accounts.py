@@ -346,14 +346,10 @@ def assert_is_nowhere(daemon: Daemon, secret: str) -> None:
 # What fails
 
 
-def fails(daemon: Daemon, worker: int) -> list[dict[str, object]]:
-    return daemon.log.events(log.ACCOUNTS_FAILED, p_id=worker)
-
-
 def test_a_damaged_file_costs_accounts_only_and_only_as_long_as_it_is_damaged(
-    start_daemon: StartDaemon,
+    start_daemon: StartDaemon, tmp_path: Path
 ) -> None:
-    daemon = start_daemon(workers=1)
+    daemon = start_daemon(workers=1, listen=["127.0.0.1:0", f"unix:{tmp_path / 'chat.sock'}"])
     register(daemon, "alice", "bob")
     path = accounts_file(daemon)
     content = path.read_bytes()
@@ -363,7 +359,8 @@ def test_a_damaged_file_costs_accounts_only_and_only_as_long_as_it_is_damaged(
     for line in ("JOIN alice", f"JOIN alice {PASSWORD}", f"JOIN nobody {PASSWORD}"):
         answer = expect_refusal(client, line, "INTERNAL")
         assert answer.endswith("try again later, tell the operator")
-    guest, other = daemon.join("guest"), daemon.join("other")
+    guest, other = daemon.join("guest"), daemon.connect(address=daemon.addresses[1])
+    other.join("other")
     guest.say("other", "hi")
     other.expect("CHAT guest hi")
     for _ in range(2):
