@@ -172,7 +172,8 @@ class Transaction:
         is_local = connection.flags & progress.LOCAL
         if not is_local and connection.dealt < 0:
             consumed = counters.consumed(connection.socket)
-            connection.dealt = max(consumed, self._positions[connection.slot])
+            dealt = self._positions[connection.slot] if self._is_exact else consumed
+            connection.dealt = max(consumed, dealt)
             _discard(connection, connection.dealt - consumed, 0)
             connection.consumed = connection.dealt
         elif connection.dealt < 0:
