@@ -108,6 +108,15 @@ SESSION_RETURNED: Final = "session.returned"
 CLIENT_EXPELLED: Final = "client.expelled"
 BACKLOG_UNPROTECTED: Final = "backlog.unprotected"
 LINE_REJECTED: Final = "line.rejected"
+# -- events: in the porter
+INGRESS_JOINED: Final = "ingress.joined"
+INGRESS_REFUSED: Final = "ingress.refused"
+INGRESS_REJECTED: Final = "ingress.rejected"
+INGRESS_DROPPED: Final = "ingress.dropped"
+INGRESS_FAILED: Final = "ingress.failed"
+BOARD_FAILED: Final = "board.failed"
+METRICS_OPENED: Final = "metrics.opened"
+METRICS_FAILED: Final = "metrics.failed"
 
 # Longest wait for a reader of the log who has fallen behind (a full pipe, a terminal after ^S).
 _STUCK_READER_MS: Final = 20

@@ -12,7 +12,7 @@ import sys
 from typing import TYPE_CHECKING
 
 from prefork_chat import __version__
-from prefork_chat.cli import check_config, ctl, ipc, metrics, serve, top
+from prefork_chat.cli import board, check_config, ctl, ipc, metrics, serve, top
 from prefork_chat.errors import PreforkChatError
 
 if TYPE_CHECKING:
@@ -49,6 +49,7 @@ def build_parser() -> argparse.ArgumentParser:
     ctl.add_parser(subcommands)
     top.add_parser(subcommands)
     metrics.add_parser(subcommands)
+    board.add_parser(subcommands)
     check_config.add_parser(subcommands)
     ipc.add_parser(subcommands)
     return parser
