@@ -181,6 +181,31 @@ class LimitsConfig(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True
     ] = 200
 
 
+class HistoryConfig(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """What is remembered of what accounts say to each other and in rooms, and for how long."""
+
+    enabled: Annotated[
+        bool,
+        Meta(
+            description="Keep the messages of accounts and rooms, and those for accounts that are "
+            "away until they come."
+        ),
+    ] = True
+    retention_days: Annotated[
+        float,
+        Meta(ge=0, le=1_000_000),
+        Meta(description="Messages are forgotten after so many days; 0: never for their age."),
+    ] = 0.0
+    max_bytes: Annotated[
+        int,
+        Meta(ge=0),
+        Meta(
+            description="The oldest messages are forgotten when the database holds more than this; "
+            "0: as much as the disk takes."
+        ),
+    ] = 4_294_967_296
+
+
 class RespawnConfig(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """What happens when workers die young."""
 
@@ -296,6 +321,7 @@ class Config(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
 
     server: ServerConfig = ServerConfig()
     limits: LimitsConfig = LimitsConfig()
+    history: HistoryConfig = HistoryConfig()
     respawn: RespawnConfig = RespawnConfig()
     tcp: TcpConfig = TcpConfig()
     board: BoardConfig = BoardConfig()
