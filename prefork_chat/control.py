@@ -21,13 +21,15 @@ from typing import TYPE_CHECKING, Final, TypeAlias
 import msgspec
 from msgspec import Struct
 
+from prefork_chat.bulletin import Topic  # noqa: TC001 - msgspec reads it
 from prefork_chat.errors import NotRunning, OperationError
 
 if TYPE_CHECKING:
     from pathlib import Path
 
+
 SOCKET_NAME: Final = "admin"
-REQUEST_BYTES: Final = 1024
+REQUEST_BYTES: Final = 4096
 """The longest request with its line end; more than any needs."""
 
 
@@ -67,7 +69,14 @@ class Attach(Struct, frozen=True, tag="attach", tag_field="kind"):
     parts: tuple[str, ...]
 
 
-Request: TypeAlias = Workers | Clients | Recycle | Reload | Upgrade | Drain | Stop | Attach
+class Post(Struct, frozen=True, tag="post", tag_field="kind"):
+    """Keep a text for everybody (see `bulletin`) and show it on the board."""
+
+    topic: Topic
+    text: str
+
+
+Request: TypeAlias = Workers | Clients | Recycle | Reload | Upgrade | Drain | Stop | Attach | Post
 
 
 class Worker(Struct, frozen=True, tag="worker", tag_field="kind"):

@@ -20,7 +20,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Sequence
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,16 +59,25 @@ class Pair:
 
 @dataclass(frozen=True, slots=True)
 class Pairs:
-    """`processes[p_id]` are the parent-level pairs, `loops[p_id][t_id]` the thread-level ones."""
+    """`processes[p_id]` are the parent-level pairs, `loops[p_id][t_id]` the thread-level ones.
+
+    Behind the workers' parent-level pairs are those of the attendants, one for each.
+    """
 
     processes: tuple[Pair, ...]
     loops: tuple[tuple[Pair, ...], ...]
 
     @classmethod
-    def arrange(cls, workers: int, threads: int, pair: Callable[[str], Pair]) -> Pairs:
-        """Put up the arrays from what `pair` returns for each name: `process.P`, `loop.P.T`."""
+    def arrange(
+        cls, workers: int, threads: int, attendants: Sequence[str], pair: Callable[[str], Pair]
+    ) -> Pairs:
+        """Put up the arrays from what `pair` returns for each name: `process.P`, `loop.P.T`.
+
+        The pair of an attendant has its name.
+        """
+        processes = [f"process.{p_id}" for p_id in range(workers)]
         return cls(
-            tuple(pair(f"process.{p_id}") for p_id in range(workers)),
+            tuple(map(pair, (*processes, *attendants))),
             tuple(
                 tuple(pair(f"loop.{p_id}.{t_id}") for t_id in range(threads))
                 for p_id in range(workers)

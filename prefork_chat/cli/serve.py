@@ -54,7 +54,7 @@ def run(arguments: argparse.Namespace) -> int:
     from prefork_chat.supervisor.upgrading import is_handover  # noqa: PLC0415
     from prefork_chat.worker.worker import run_worker  # noqa: PLC0415
 
-    supervisor = Supervisor(settings, run_worker, load, furnish)
+    supervisor = Supervisor(settings, run_worker, load, furnish=furnish)
     if "LISTEN_FDS" not in os.environ and not is_handover(os.environ):
         print(welcome(settings), flush=True)
     return supervisor.run()

@@ -26,6 +26,7 @@ from prefork_chat.control import (
     Done,
     Drain,
     Failed,
+    Post,
     Recycle,
     Reload,
     Stop,
@@ -223,6 +224,9 @@ class Admin:
                 begun = reports.clients(self._estate)
             case Attach(parts):
                 begun = handing.hand_over(self._estate, parts)
+            case Post(topic, text):
+                self._operations.post(topic, text)
+                begun = iter([Done(f"the {topic} is {'set' if text else 'taken away'}")])
             case Recycle(p_id):
                 begun = self._operations.recycle(p_id)
             case Reload():

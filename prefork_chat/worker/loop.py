@@ -28,6 +28,7 @@ from prefork_chat import __version__
 from prefork_chat.chat import outcomes
 from prefork_chat.chat.commands import execute
 from prefork_chat.chat.effects import Route
+from prefork_chat.inheritance import senders
 from prefork_chat.protocol import envelope, replies
 from prefork_chat.protocol.decoder import Decoder, measure
 from prefork_chat.protocol.envelope import Origin
@@ -138,8 +139,8 @@ class Loop:
         staff = Staff(self._departures, self._rooms, self._inquiries, credentials)
         self._desk = Desk(inheritance, self._clients, staff)
         self._pace = Pace(self._clients, config.limits)
-        loops = inheritance.table.workers * inheritance.table.threads
-        self._journal = Journal(inheritance.journals[t_id], loops)
+        numbered = senders(inheritance.table.workers, inheritance.table.threads)
+        self._journal = Journal(inheritance.journals[t_id], numbered)
         self._parts = Parts(
             inheritance.registry,
             self._journal,
