@@ -119,6 +119,10 @@ ACCOUNTS_UNKNOWN: Final = "accounts.unknown"
 ACCOUNTS_FAILED: Final = "accounts.failed"
 ACCOUNTS_RECOVERED: Final = "accounts.recovered"
 LINE_REJECTED: Final = "line.rejected"
+# -- events: in the historian
+HISTORY_FAILED: Final = "history.failed"
+HISTORY_REPLACED: Final = "history.replaced"
+HISTORY_RECOVERED: Final = "history.recovered"
 # -- events: in the porter
 INGRESS_JOINED: Final = "ingress.joined"
 INGRESS_REFUSED: Final = "ingress.refused"

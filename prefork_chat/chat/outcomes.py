@@ -103,6 +103,11 @@ def delivered(dest: bytes, tag: bytes) -> bytes:
     return ok(CHAT, dest, tag)
 
 
+def stored(dest: bytes, tag: bytes) -> bytes:
+    """Return the receipt: `dest` is away, and the message is kept until he comes."""
+    return ok(CHAT, dest + b" stored", tag)
+
+
 def all_delivered(dests: Sequence[bytes]) -> bytes:
     """Return the receipts for untagged messages to `dests`, at least one, as lines joined by LF."""
     return _DELIVERED + _NEXT_DELIVERED.join(dests)

@@ -18,6 +18,9 @@ datagram again.
              | "K" batch SP reached *(SP batch SP reached)
                                                         so many members there were reached by each
                                                         of these batches of the loop that gets this
+             | "H" origin LF line *(LF line)            for the historian: these have arrived, and
+                                                        are to be stored and then confirmed
+             | "T" name                                 for the historian: this account has joined
     origin   = p_id SP t_id SP slot SP generation SP flags SP name
                                                         decimal numbers; flags: "q" quiet, "r"
                                                         registered; "-": neither
@@ -43,6 +46,8 @@ MESSAGES = b"M"
 RECEIPTS = b"R"
 ROOM_BATCH = b"G"
 REACHED = b"K"
+STORE = b"H"
+HERE = b"T"
 
 SECTION_BYTES = 48 * 1024
 """A datagram is closed when it holds this much: batches up to 64 KiB are cheap to allocate in the
@@ -110,6 +115,22 @@ def parse_number(section: bytes) -> tuple[int, int]:
 def pack_messages(origin: Origin, lines: list[bytes]) -> bytes:
     """Build a MESSAGES section of `lines` (clean, without ends)."""
     return origin.header + b"\n".join(lines)
+
+
+def pack_filed(origin: Origin, lines: list[tuple[bytes, bytes, bytes]]) -> bytes:
+    """Build a STORE section of lines, each (tag or b"", destination, message)."""
+    text = [b"@%b CHAT %b %b" % line if line[0] else b"CHAT %b %b" % line[1:] for line in lines]
+    return STORE + origin.header[1:] + b"\n".join(text)
+
+
+def pack_here(name: bytes) -> bytes:
+    """Build a HERE section."""
+    return HERE + name
+
+
+def parse_here(section: bytes) -> bytes:
+    """Return the name of a HERE section."""
+    return section[1:]
 
 
 def pack_receipts(slot: int, generation: int, answered: int, lines: list[bytes]) -> list[bytes]:

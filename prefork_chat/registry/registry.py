@@ -75,6 +75,7 @@ steps of the sequence leaves it odd, and so is repaired like a kill. A writer th
 from __future__ import annotations
 
 import os
+from hashlib import blake2b
 from typing import TYPE_CHECKING, Final, NamedTuple
 
 from prefork_chat.errors import StartError
@@ -137,6 +138,7 @@ class Location(NamedTuple):
 class Registry:
     """All slots, the name index and the worker table, in one piece of shared memory.
 
+    `identity` tells it from every other one, for as long as its memory lasts.
     `table` is its WorkerTable of `workers` rows, `endings` tells of workers that have ended,
     `capacity` is its number of slots, `threads` the loops of each worker. `progress[slot]` is a
     word of 64 bits for the loop that owns the session:
@@ -156,6 +158,7 @@ class Registry:
         "_write_semaphore",
         "capacity",
         "endings",
+        "identity",
         "memberships",
         "penalties",
         "positions",
@@ -183,6 +186,7 @@ class Registry:
         self._write_semaphore = write_semaphore
         self._header = header
         hash_key = bytes(view[HASH_KEY_OFFSET:][:HASH_KEY_BYTES])
+        self.identity = blake2b(hash_key, digest_size=16).digest()
         self._index = NameIndex(
             view[layout.tags].cast("q"), view[layout.index_slots].cast("i"), hash_key
         )

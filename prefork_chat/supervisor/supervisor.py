@@ -74,8 +74,8 @@ class Supervisor:
         config: Config,
         run_worker: Callable[[Inheritance], int],
         load: Callable[[], Config] | None = None,
-        duties: Mapping[str, Duty] | None = None,
         furnish: Callable[[Config, Registry], None] | None = None,
+        duties: Mapping[str, Duty] | None = None,
     ) -> None:
         """Prepare; nothing is touched before `run`. `run_worker` runs in each forked child.
 

@@ -90,6 +90,13 @@ class RoomsRecord(msgspec.Struct, array_like=True, gc=False):
     reached: list[Reached]
 
 
+Line: TypeAlias = tuple[bytes, bytes, bytes]
+"""Tag or b"", destination as typed, message."""
+
+Filing: TypeAlias = tuple[bytes, list[Line]]
+"""Header of the origin, and lines between accounts that are to be stored once they are written."""
+
+
 class Record(msgspec.Struct, array_like=True, gc=False):
     """All that a turn does to the world outside of its process.
 
@@ -112,6 +119,7 @@ class Record(msgspec.Struct, array_like=True, gc=False):
     departing: dict[int, list[bytes]] = {}
     shared: list[SharedWrite] = []
     rooms: RoomsRecord | None = None
+    filings: list[Filing] = []
 
     def all_writes(self) -> list[Write]:
         """Return the writes, those of `shared` last and without words, in the order they go out."""

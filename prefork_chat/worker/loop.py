@@ -415,7 +415,10 @@ class Loop:
         effect = execute(connection.session, line)
         if not isinstance(effect, Route):
             self._seal(connection, filled)
+            was_registered = connection.session.registered
             self._desk.carry_out(connection, effect, now)
+            if connection.session.registered and not was_registered:
+                self._receipts.storing.call(connection)
             return
         outbox = self._routes.find(effect.dest)
         if outbox is None:
@@ -479,6 +482,9 @@ class Loop:
         A tagged line has its verb where others have the destination: CHAT, which in upper case is
         no key of `present`.
         """
+        if origin.is_registered and self._receipts.storing.is_on:
+            self._deliver_for_history(origin, lines)
+            return
         present = self._clients.present
         touched = self._clients.touched
         prefix = origin.prefix
@@ -503,6 +509,17 @@ class Loop:
         if accepted or tagged:
             self._receipts.deliveries.append((origin, accepted, tagged))
 
+    def _deliver_for_history(self, origin: Origin, lines: list[bytes]) -> None:
+        """Hand over what an account says; what it says to accounts is to be stored."""
+        careful = Careful(is_for_history=True)
+        for line in lines:
+            self._deliver_carefully(line, origin.prefix, careful)
+        self._receipts.turn_back(origin, careful)
+        if careful.accepted:
+            self._receipts.deliveries.append((origin, [], careful.accepted))
+        if careful.filed:
+            self._receipts.storing.filings.append((origin, careful.filed))
+
     def _deliver_carefully(self, line: bytes, prefix: bytes, careful: Careful) -> None:
         """Deliver a line with a tag, to a name in other letters, to a slow reader, to nobody."""
         tag, destination, message = envelope.parse_line(line)
@@ -515,8 +532,15 @@ class Loop:
             self._refused += 1
             careful.refusals.append(outcomes.undelivered(Code.BUSY, destination, tag))
             return
+        is_to_be_stored = careful.is_for_history and connection.session.registered
+        if is_to_be_stored and self._receipts.storing.is_behind:
+            careful.refusals.append(outcomes.undelivered(Code.BUSY, destination, tag))
+            return
         self._clients.say(connection, prefix + message)
-        careful.accepted.append((tag, destination))
+        if is_to_be_stored:
+            careful.filed.append((tag, destination, message))
+        else:
+            careful.accepted.append((tag, destination))
 
     # Comings and goings
 

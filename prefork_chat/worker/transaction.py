@@ -141,6 +141,7 @@ class Transaction:
                     _consume_again(connection, size, -1 - end)
             self._rewrite(record.all_writes(), missing)
             self._receipts.restore(record.deliveries)
+            self._receipts.storing.restore(record.filings)
         self._finish()
 
     def hand_over(self) -> None:
@@ -299,6 +300,7 @@ class Transaction:
                 ],
                 shared=shares,
                 rooms=self._rooms.record(),
+                filings=self._receipts.storing.record(),
             )
         )
         words, positions = self._words, self._positions
