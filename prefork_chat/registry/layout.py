@@ -27,6 +27,7 @@ does.
     room tags    <q> per room     the tag of its name
     room names   <B 39s> per room length, name as typed, padded with zeros
     room counts  <q> per room and loop, room by room: that loop's, how many of its sessions are in
+    endings      <8q> for each of the last ENDINGS ends of workers; fields: see `endings`
 
 The name index has a power of two of places, at least twice the capacity: never over half full.
 A client costs 72 bytes of slot and, at 10,000 or 20,000 clients, 39 bytes of index: 1 and 2 MB; the
@@ -42,7 +43,7 @@ from dataclasses import dataclass
 from typing import Final
 
 MAGIC_NUMBER: Final = int.from_bytes(b"preforkR", "little")
-VERSION_NUMBER: Final = 3
+VERSION_NUMBER: Final = 4
 """One more with every change of this layout; a process refuses memory of another version."""
 
 WORD_BYTES: Final = 8
@@ -97,6 +98,9 @@ MEMBERSHIPS: Final = 16
 MEMBERSHIPS_BYTES: Final = MEMBERSHIPS * WORD_BYTES
 ROOM_NAME_BYTES: Final = 40
 LONGEST_ROOM_NAME: Final = 1 + NAME_BYTES
+
+ENDINGS: Final = 16
+"""Ends of workers that are remembered."""
 
 TAG_BYTES: Final = 8
 INDEX_SLOT_BYTES: Final = 4
@@ -184,9 +188,14 @@ class Layout:
         return _part(self.room_names.stop, self.rooms * loops * WORD_BYTES)
 
     @property
+    def endings(self) -> slice:
+        """The last ends of workers."""
+        return _part(self.room_counts.stop, ENDINGS * LINE_BYTES)
+
+    @property
     def total_bytes(self) -> int:
         """Size of the shared memory."""
-        return int(self.room_counts.stop)
+        return int(self.endings.stop)
 
 
 def _part(previous_end: int, size: int) -> slice:

@@ -169,7 +169,7 @@ class Members:
 
     def publish(self) -> None:
         """Bring what was recorded into force."""
-        for slot, _, words in self._recorded:
+        for slot, _, words in self.record():
             self.store(slot, words)
         self._recorded = []
         self.publish_counts()

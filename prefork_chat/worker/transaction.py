@@ -229,7 +229,14 @@ class Transaction:
         self._receipts.has_answered = False
         shared = self._rooms.fan_out()
         writes = self._compose()
-        self._commit(writes, shared)
+        for data, connections in shared:
+            _advance(data, connections)
+        if self._is_exact:
+            self._record(writes, shared)
+        else:
+            self._store_words(writes)
+        self.taken.clear()
+        self._rooms.publish()
         self._clients.free_names()
         self._note_answered()
         for data, connections in shared:
@@ -255,60 +262,65 @@ class Transaction:
         for connection in touched:
             out = connection.out
             out.append(b"")
-            writes.append((connection, b"\n".join(out)))
+            data = b"\n".join(out)
             out.clear()
+            if connection.written < 0:
+                connection.written = _written(connection)
+            connection.written += len(data)
+            writes.append((connection, data))
         touched.clear()
         return writes
 
-    def _commit(self, writes: Writes, shared: list[Shared]) -> None:
+    def _record(self, writes: Writes, shared: list[Shared]) -> None:
         """Record the turn, and from then on its words count."""
-        datagrams = self._routes.compose()
-        words = self._words
         inputs: list[Input] = []
         written: list[Write] = []
         for connection, size, peeked in self.inputs:
-            word = connection.word
             if connection.flags & progress.LOCAL:
                 end = -1 - peeked
             else:
                 end = connection.dealt = connection.dealt + size
-            inputs.append((connection.slot, connection.generation, size, end, word))
+            inputs.append((connection.slot, connection.generation, size, end, connection.word))
         for connection, data in writes:
-            start = connection.written
-            if start < 0:
-                start = _written(connection)
-            connection.written = start + len(data)
+            start = connection.written - len(data)
             written.append((connection.slot, connection.generation, start, connection.word, data))
-        rooms = self._rooms.record()
-        shares = [_share(data, connections) for data, connections in shared]
-        if self._is_exact:
-            self._turn += 1
-            self._journal.commit(
-                Record(
-                    self._turn,
-                    list(self.taken.items()),
-                    inputs,
-                    written,
-                    datagrams,
-                    self._receipts.record(),
-                    [
-                        (connection.slot, connection.generation, position)
-                        for connection, _, position, _ in self._clients.answered
-                    ],
-                    shared=shares,
-                    rooms=rooms,
-                )
+        self._turn += 1
+        self._journal.commit(
+            Record(
+                self._turn,
+                list(self.taken.items()),
+                inputs,
+                written,
+                self._routes.compose(),
+                self._receipts.record(),
+                [
+                    (connection.slot, connection.generation, position)
+                    for connection, _, position, _ in self._clients.answered
+                ],
+                shared=[_share(data, connections) for data, connections in shared],
+                rooms=self._rooms.record(),
             )
-        self.taken.clear()
-        self._rooms.publish()
+        )
+        words, positions = self._words, self._positions
         for slot, _, _, end, word in inputs:
             words[slot] = word
-            self._positions[slot] = end
+            positions[slot] = end
         for slot, _, _, word, _ in written:
             words[slot] = word
 
+    def _store_words(self, writes: Writes) -> None:
+        """Let the turn's words count where nothing is recorded."""
+        self._routes.compose()
+        words = self._words
+        for connection, _, _ in self.inputs:
+            words[connection.slot] = connection.word
+        for connection, _ in writes:
+            words[connection.slot] = connection.word
+
     def _note_answered(self) -> None:
         """Give up what spills hold of the past, now that its answers are recorded."""
+        if not self._clients.answered:
+            return
         for connection, spill, position, is_over in self._clients.answered:
             backlog = connection.backlog
             if is_over:
@@ -443,17 +455,19 @@ class Transaction:
         return progress_of
 
 
-def _share(data: bytes, connections: list[Connection]) -> SharedWrite:
-    """Say where in the streams of all these clients the data goes."""
-    receivers = []
+def _advance(data: bytes, connections: list[Connection]) -> None:
+    """Note that all these clients are to get the data next."""
     size = len(data)
     for connection in connections:
-        start = connection.written
-        if start < 0:
-            start = _written(connection)
-        connection.written = start + size
-        receivers.append((connection.slot, connection.generation, start))
-    return data, receivers
+        if connection.written < 0:
+            connection.written = _written(connection)
+        connection.written += size
+
+
+def _share(data: bytes, connections: list[Connection]) -> SharedWrite:
+    """Say where in the streams of all these clients the data goes."""
+    size = len(data)
+    return data, [(c.slot, c.generation, c.written - size) for c in connections]
 
 
 def _written(connection: Connection) -> int:
