@@ -13,6 +13,7 @@ from types import MappingProxyType
 from typing import Final
 
 from prefork_chat.chat.effects import (
+    Authenticate,
     Claim,
     Close,
     Effect,
@@ -26,6 +27,7 @@ from prefork_chat.chat.effects import (
     Reply,
     Report,
     Route,
+    SetPassword,
     TellRoom,
 )
 from prefork_chat.chat.outcomes import (
@@ -33,6 +35,7 @@ from prefork_chat.chat.outcomes import (
     HELO,
     JOIN,
     LEAV,
+    PASS,
     STAT,
     WHOS,
     undelivered,
@@ -127,16 +130,22 @@ def _bad_arguments(verb: bytes, tag: bytes, complaint: bytes) -> Refuse:
 
 
 def _join(_session: Session, rest: bytes, tag: bytes) -> Effect:
-    words = rest.split()
-    if not words:
+    name, _, password = rest.strip().partition(b" ")
+    if not name:
         return _bad_arguments(JOIN, tag, b"a name is missing")
-    if len(words) > 1:
-        return _bad_arguments(JOIN, tag, b"a name has no spaces, and this server has no passwords")
-    name = words[0]
     if not is_name(name):
         text = b"%b is no name: %b" % (shown(name), NAME_RULE)
         return Refuse(err(JOIN, Code.BADNAME, text, tag))
+    if password:
+        return Authenticate(name, fold(name), password.strip(), tag)
     return Claim(name, fold(name), tag)
+
+
+def _pass(session: Session, rest: bytes, tag: bytes) -> Effect:
+    password = rest.strip()
+    if not password:
+        return _bad_arguments(PASS, tag, b"a password is missing")
+    return SetPassword(session.name, session.key, session.registered, password, tag)
 
 
 def _chat(_session: Session, rest: bytes, tag: bytes) -> Effect:
@@ -242,13 +251,26 @@ _TABLE: Final = (
     Command(
         JOIN,
         Guard.NOT_JOINED,
-        b"JOIN <username>",
+        b"JOIN <username> [password]",
         (
             b"take a name, under which others reach you",
             b"A name is 1-32 of A-Z a-z 0-9 _ . - and begins with a letter or digit.",
             b"Bob and bob are the same name; others see it as you typed it.",
+            b"A name that is somebody's account needs its password; PASS makes one yours.",
+            b"On the server's Unix socket your own login name needs no password.",
         ),
         _join,
+    ),
+    Command(
+        PASS,
+        Guard.JOINED,
+        b"PASS <password>",
+        (
+            b"make your name an account of yours, or change its password",
+            b"From then on nobody can JOIN under it without the password.",
+            b"A password may have spaces inside. Where others could read it, it is refused.",
+        ),
+        _pass,
     ),
     Command(
         CHAT,

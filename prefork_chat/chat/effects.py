@@ -4,9 +4,13 @@ Every line gives exactly one effect, and every effect ends in exactly one `OK` o
 Refuse and Close carry it; for the others `outcomes` words it once the worker knows how it went.
 Lines have no LF; a `tag` has no `@` and is empty when the client gave none. Effects are values and
 may be passed between threads.
+
+Some are questions: what they ask for takes a while, and somebody else than the loop finds it out.
+What that is, is an `Answer`.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from typing import ClassVar
 
 
 @dataclass(frozen=True, slots=True)
@@ -112,4 +116,58 @@ class Leave:
 RoomEffect = TellRoom | EnterRoom | ExitRoom | ListRooms | ListMembers
 """What concerns rooms."""
 
-Effect = Reply | Refuse | Close | Claim | Route | ListNames | Report | Leave | RoomEffect
+
+@dataclass(frozen=True, slots=True)
+class Authenticate:
+    """JOIN with a password, or of a name that is, or may be, somebody's account.
+
+    `password` is empty if none was given.
+    """
+
+    verb: ClassVar[bytes] = b"JOIN"
+    name: bytes
+    key: bytes
+    password: bytes = field(repr=False)
+    tag: bytes
+
+
+@dataclass(frozen=True, slots=True)
+class SetPassword:
+    """PASS: make the session's name an account with this password, or change its password.
+
+    `is_owner`: the session has shown that the account is its own.
+    """
+
+    verb: ClassVar[bytes] = b"PASS"
+    name: bytes
+    key: bytes
+    is_owner: bool
+    password: bytes = field(repr=False)
+    tag: bytes
+
+
+@dataclass(frozen=True, slots=True)
+class Admit:
+    """The answer to Authenticate: claim the name, as its owner or because it is nobody's."""
+
+    claim: Claim
+    is_owner: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Enrol:
+    """The answer to SetPassword: the account of the session's name is its own."""
+
+    tag: bytes
+
+
+Question = Authenticate | SetPassword
+"""What is asked of a clerk of the worker. Asked again, it must come to the same."""
+
+Act = Reply | Refuse | Close | Claim | Route | ListNames | Report | Leave | RoomEffect
+"""What can be done at once."""
+
+Effect = Act | Question
+
+Answer = Reply | Refuse | Admit | Enrol
+"""What a question comes to."""

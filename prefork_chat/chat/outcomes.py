@@ -1,7 +1,8 @@
 """The answers that only the worker can give: how an effect went is told to the person who asked.
 
 Each function words the end of one effect of `effects`, or of a connection; the worker calls it in
-the loop or acceptor that owns the connection. `joined` is the only one that changes a session.
+the loop, acceptor or clerk that deals with it. Only `joined` and `enrolled` change a session, which
+is its loop's business.
 Lines have no LF; a `tag` is empty when the client gave none.
 """
 
@@ -10,7 +11,16 @@ from types import MappingProxyType
 from typing import Final
 
 from prefork_chat.chat import rooms
-from prefork_chat.chat.effects import Claim, ListMembers, ListNames, ListRooms, Report
+from prefork_chat.chat.effects import (
+    Authenticate,
+    Claim,
+    ListMembers,
+    ListNames,
+    ListRooms,
+    Question,
+    Report,
+    SetPassword,
+)
 from prefork_chat.chat.session import Session
 from prefork_chat.protocol.names import is_name
 from prefork_chat.protocol.replies import ANY_VERB, NAME_RULE, Code, data, err, note, ok, shown
@@ -19,6 +29,7 @@ CHAT: Final = b"CHAT"
 HELO: Final = b"HELO"
 JOIN: Final = b"JOIN"
 LEAV: Final = b"LEAV"
+PASS: Final = b"PASS"
 STAT: Final = b"STAT"
 WHOS: Final = b"WHOS"
 
@@ -71,9 +82,13 @@ def login_expired() -> bytes:
     return err(ANY_VERB, Code.NOJOIN, text)
 
 
-def joined(session: Session, claim: Claim) -> bytes:
-    """Give the session its name, which the registry now holds, and return the `OK JOIN`."""
+def joined(session: Session, claim: Claim, *, is_owner: bool = False) -> bytes:
+    """Give the session its name, which the registry now holds, and return the `OK JOIN`.
+
+    `is_owner`: it has shown that the account of this name is its own.
+    """
     session.name = claim.name
+    session.registered = is_owner
     session.key = claim.name if claim.key == claim.name else claim.key  # one object, not two
     return ok(JOIN, claim.name, claim.tag)
 
@@ -133,3 +148,70 @@ def reported(figures: Mapping[bytes, int], tag: bytes) -> tuple[bytes, ...]:
 def left(tag: bytes) -> bytes:
     """Return the last line of a session that left."""
     return ok(LEAV, tag=tag)
+
+
+def enrolled(session: Session, tag: bytes) -> bytes:
+    """Note that the account of the session's name is its own, and return the `OK PASS`."""
+    session.registered = True
+    return ok(PASS, tag=tag)
+
+
+def too_many_questions(question: Question) -> bytes:
+    """Return the refusal of a question that would have to wait behind too many others."""
+    return err(question.verb, Code.BUSY, tag=question.tag)
+
+
+def unsure(question: Question) -> bytes:
+    """Return what is said when the answer to a question does not come."""
+    text = b"the answer does not come, it may have been done or not: try again"
+    return err(question.verb, Code.UNSURE, text, question.tag)
+
+
+def no_accounts(question: Authenticate | SetPassword) -> bytes:
+    """Return the refusal of a password, by a server that keeps none."""
+    text = b"this server keeps no passwords: JOIN <username> without one"
+    return err(question.verb, Code.DENIED, text, question.tag)
+
+
+def plain(question: Authenticate | SetPassword) -> bytes:
+    """Return the refusal of a password that came over a wire on which others could read it."""
+    text = b"others can read what you send here: do not use this password again"
+    return err(question.verb, Code.PLAIN, text, question.tag)
+
+
+def weak(question: SetPassword, least: int) -> bytes:
+    """Return the refusal of a password that is shorter than `least`, or is the name."""
+    text = b"this password is too easy to guess: use %d letters or more, and not your name" % least
+    return err(PASS, Code.WEAK, text, question.tag)
+
+
+def not_authenticated(question: Authenticate) -> bytes:
+    """Return the refusal of a JOIN; with a password it says the same whatever is wrong."""
+    if question.password:
+        return err(JOIN, Code.AUTH, tag=question.tag)
+    text = question.name + b" is somebody's account: JOIN <username> <password>, or another name"
+    return err(JOIN, Code.AUTH, text, question.tag)
+
+
+def not_yours(question: SetPassword) -> bytes:
+    """Return the refusal of a PASS for a name that somebody else has made theirs meanwhile."""
+    text = question.name + b" is somebody else's account: LEAV and JOIN with another name"
+    return err(PASS, Code.AUTH, text, question.tag)
+
+
+def reserved(question: SetPassword) -> bytes:
+    """Return the refusal of a PASS for the login name of somebody on the server's machine."""
+    text = question.name + b" is a login name of this machine: JOIN it there, on the Unix socket"
+    return err(PASS, Code.DENIED, text, question.tag)
+
+
+def guessed_too_often(question: Authenticate | SetPassword) -> bytes:
+    """Return the refusal of a password from where too many wrong ones have come."""
+    text = b"too many wrong passwords from your address: wait a minute, then try again"
+    return err(question.verb, Code.RATE, text, question.tag)
+
+
+def accounts_failed(question: Authenticate | SetPassword) -> bytes:
+    """Return what is said while the server cannot read or write its accounts."""
+    text = b"the accounts cannot be reached, nothing was done: try again later, tell the operator"
+    return err(question.verb, Code.INTERNAL, text, question.tag)

@@ -28,6 +28,8 @@ does.
     room names   <B 39s> per room length, name as typed, padded with zeros
     room counts  <q> per room and loop, room by room: that loop's, how many of its sessions are in
     endings      <8q> for each of the last ENDINGS ends of workers; fields: see `endings`
+    registered   <B> per cell     see `names`: 2**20 of them
+    penalties    <q> per cell     see `penalties`: 4096 of them
 
 The name index has a power of two of places, at least twice the capacity: never over half full.
 A client costs 72 bytes of slot and, at 10,000 or 20,000 clients, 39 bytes of index: 1 and 2 MB; the
@@ -43,7 +45,7 @@ from dataclasses import dataclass
 from typing import Final
 
 MAGIC_NUMBER: Final = int.from_bytes(b"preforkR", "little")
-VERSION_NUMBER: Final = 4
+VERSION_NUMBER: Final = 3
 """One more with every change of this layout; a process refuses memory of another version."""
 
 WORD_BYTES: Final = 8
@@ -104,6 +106,10 @@ ENDINGS: Final = 16
 
 TAG_BYTES: Final = 8
 INDEX_SLOT_BYTES: Final = 4
+
+REGISTERED_CELLS: Final = 1 << 20
+"""One byte each, touched when it is set: 1 MB, and 4 kB of it for each of the first accounts."""
+PENALTY_CELLS: Final = 4096
 
 MAX_WORKERS: Final = 256
 """p_id has one byte in the owner word."""
@@ -193,9 +199,19 @@ class Layout:
         return _part(self.room_counts.stop, ENDINGS * LINE_BYTES)
 
     @property
+    def registered(self) -> slice:
+        """The cells of the filter of registered names."""
+        return _part(self.endings.stop, REGISTERED_CELLS)
+
+    @property
+    def penalties(self) -> slice:
+        """The cells of the penalties for wrong passwords."""
+        return _part(self.registered.stop, PENALTY_CELLS * WORD_BYTES)
+
+    @property
     def total_bytes(self) -> int:
         """Size of the shared memory."""
-        return int(self.endings.stop)
+        return int(self.penalties.stop)
 
 
 def _part(previous_end: int, size: int) -> slice:

@@ -103,6 +103,8 @@ from prefork_chat.registry.layout import (
     WORKERS,
     Layout,
 )
+from prefork_chat.registry.names import NameFilter
+from prefork_chat.registry.penalties import Penalties
 from prefork_chat.registry.rooms import RoomTable, is_in
 from prefork_chat.registry.slots import Held, Slots
 from prefork_chat.registry.table import WorkerTable
@@ -136,13 +138,15 @@ class Registry:
     """All slots, the name index and the worker table, in one piece of shared memory.
 
     `table` is its WorkerTable of `workers` rows, `endings` tells of workers that have ended,
-    `rooms` are the rooms, `capacity` is its number of slots, `threads` the loops of each worker.
-    `progress[slot]` is a word of 64 bits for the loop that owns the session: only that loop writes
-    it, without a lock, and only while it does; a claim sets it to 0, and a take-over clears a flag
-    in it. `positions[slot]` is another, which the claimer has to set, and `memberships` has
-    MEMBERSHIPS more of each slot, which mean nothing until the loop has set them. A key is a name
-    folded (lower-case), a name is as typed; both are 1-32 ASCII bytes. Any method may be called in
-    any thread.
+    `capacity` is its number of slots, `threads` the loops of each worker. `progress[slot]` is a
+    word of 64 bits for the loop that owns the session:
+    only that loop writes it, without a lock, and only while it does; a claim sets it to 0, and a
+    take-over clears a flag in it. `positions[slot]` is another, which the claimer has to set.
+    `rooms` are the rooms, and `memberships` has MEMBERSHIPS words of each slot, like `progress` the
+    loop's: meaningless until it has set them. `registered` says which names may be accounts,
+    `penalties` who may not try passwords now. A key
+    is a name folded (lower-case), a name is as typed; both are 1-32 ASCII bytes. Any method may be
+    called in any thread.
     """
 
     __slots__ = (
@@ -153,8 +157,10 @@ class Registry:
         "capacity",
         "endings",
         "memberships",
+        "penalties",
         "positions",
         "progress",
+        "registered",
         "rooms",
         "table",
         "threads",
@@ -183,9 +189,11 @@ class Registry:
         self._slots = Slots(memory.map, layout.slots)
         self.progress = self._slots.progress
         self.positions = view[layout.positions].cast("q")
+        self.endings = Endings(view[layout.endings].cast("q"))
         self.memberships = view[layout.memberships].cast("q")
         self.rooms = RoomTable(memory.map, layout, write_semaphore, self._index.tag)
-        self.endings = Endings(view[layout.endings].cast("q"))
+        self.registered = NameFilter(view[layout.registered], self._index.tag)
+        self.penalties = Penalties(view[layout.penalties].cast("q"), self._index.tag)
 
     @classmethod
     def create(
@@ -218,9 +226,11 @@ class Registry:
         self.table.close()
         self._slots.close()
         self.positions.release()
+        self.endings.close()
         self.memberships.release()
         self.rooms.close()
-        self.endings.close()
+        self.registered.close()
+        self.penalties.close()
         self._header.release()
 
     # Writers: each takes the write semaphore, which is 0.6 us of its time. All times here: among

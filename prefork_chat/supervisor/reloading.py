@@ -31,6 +31,7 @@ FIXED: Final = (
     "server.unix_socket_mode",
     "limits.max_rooms",
     "limits.pair_buffer_bytes",
+    "accounts.enabled",
 )
 
 

@@ -167,6 +167,8 @@ class Clients:
         connection.pauses &= ~reason.value
         if not connection.pauses:
             self._watch(connection)
+            if connection.inquiry is not None:  # answered; the line may be in our memory only
+                self.unread[connection.fd] = select.EPOLLIN
 
     def add_unread(self, events: list[tuple[int, int]]) -> list[tuple[int, int]]:
         """Add those who have more to read than was read to the events of this turn."""

@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from socket import SocketType
 
     from prefork_chat.worker.backlog import Backlog
+    from prefork_chat.worker.clerk import Inquiry
     from prefork_chat.worker.members import Membership
 
 
@@ -33,9 +34,12 @@ class Pause(Flag):
     RATE = 4  # it has used up its lines per second
     DEPARTING = 8  # it said LEAV, or sent end of file, or is being closed
     STOPPING = 16  # the worker goes down
+    INQUIRY = 32  # the answer to its last line takes a while
 
 
 DEPARTING = Pause.DEPARTING.value
+STANDING = Pause.DEPARTING.value | Pause.INQUIRY.value
+"""What stands behind the line that brought this about is not to be dealt with, or not yet."""
 
 _NO_ROOMS: Final[dict[bytes, Membership]] = {}
 """For all who are in none; whoever enters one gets another dictionary."""
@@ -50,7 +54,8 @@ class Connection:
     yet. `flags` are those of `progress`. `written` is the position in its stream behind all that
     was meant for it so far, `dealt` behind all of its own that was dealt with, `consumed` behind
     what the kernel has no longer; -1: ask the kernel. `is_followed`: each peek goes on behind the
-    last one. `rooms` are its memberships, by the room's key, and belong to `Members`.
+    last one. `rooms` are its memberships, by the room's key, and belong to `Members`. `inquiry` is
+    the question that it waits for, or whose answer is to be carried out.
     """
 
     __slots__ = (
@@ -65,6 +70,7 @@ class Connection:
         "flags",
         "generation",
         "has_said_goodbye",
+        "inquiry",
         "is_followed",
         "last_words",
         "origin",
@@ -96,6 +102,7 @@ class Connection:
         self.dealt = -1
         self.consumed = -1
         self.is_followed = False
+        self.inquiry: Inquiry | None = None
         self.origin: Origin | None = None
         self.out: list[bytes] = []
         self.rooms = _NO_ROOMS
@@ -111,6 +118,11 @@ class Connection:
     def is_departing(self) -> bool:
         """True from LEAV, end of file or a fatal error until the socket is closed."""
         return bool(self.pauses & DEPARTING)
+
+    @property
+    def is_standing(self) -> bool:
+        """True while what it sent last is not to be dealt with: it departs, or has a question."""
+        return bool(self.pauses & STANDING)
 
     @property
     def word(self) -> int:
@@ -132,3 +144,9 @@ class Connection:
         if wants_presence:
             self.flags |= progress.PRESENCE
         return wants_presence
+
+    def note_registered(self) -> None:
+        """Take over that the session has shown whose account its name is."""
+        if self.session.registered and not self.flags & progress.REGISTERED:
+            self.flags |= progress.REGISTERED
+            self.origin = None

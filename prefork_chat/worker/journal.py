@@ -166,8 +166,9 @@ class Journal:
         self.note_taken(record.taken)
 
     def clear(self) -> None:
-        """Leave no valid record."""
+        """Leave no record, and nothing of what it said: it may be half a line with a password."""
         self._words[_COMMIT] = 0
+        self._area[self._start : self._end] = bytes(self._end - self._start)
         self._start = self._end = 0
 
     @property

@@ -41,7 +41,7 @@ if TYPE_CHECKING:
     from prefork_chat.worker.departures import Departures
     from prefork_chat.worker.journal import Input, Journal, SharedWrite, Write
     from prefork_chat.worker.receipts import Receipts
-    from prefork_chat.worker.rooms import Rooms, Shared
+    from prefork_chat.worker.rooms import Rooms
     from prefork_chat.worker.routes import Routes
 
 CONSUME_BYTES: Final = 2048
@@ -172,7 +172,8 @@ class Transaction:
         is_local = connection.flags & progress.LOCAL
         if not is_local and connection.dealt < 0:
             consumed = counters.consumed(connection.socket)
-            connection.dealt = max(consumed, self._positions[connection.slot])
+            dealt = self._positions[connection.slot] if self._is_exact else consumed
+            connection.dealt = max(consumed, dealt)
             _discard(connection, connection.dealt - consumed, 0)
             connection.consumed = connection.dealt
         elif connection.dealt < 0:
@@ -231,10 +232,9 @@ class Transaction:
         self._receipts.has_answered = False
         shared = self._rooms.fan_out()
         writes = self._compose()
-        for data, connections in shared:
-            _advance(data, connections)
+        shares = [_share(data, connections) for data, connections in shared]
         if self._is_exact:
-            self._record(writes, shared)
+            self._record(writes, shares)
         else:
             self._store_words(writes)
         self.taken.clear()
@@ -273,7 +273,7 @@ class Transaction:
         touched.clear()
         return writes
 
-    def _record(self, writes: Writes, shared: list[Shared]) -> None:
+    def _record(self, writes: Writes, shares: list[SharedWrite]) -> None:
         """Record the turn, and from then on its words count."""
         inputs: list[Input] = []
         written: list[Write] = []
@@ -299,7 +299,7 @@ class Transaction:
                     (connection.slot, connection.generation, position)
                     for connection, _, position, _ in self._clients.answered
                 ],
-                shared=[_share(data, connections) for data, connections in shared],
+                shared=shares,
                 rooms=self._rooms.record(),
             )
         )
@@ -313,6 +313,7 @@ class Transaction:
     def _store_words(self, writes: Writes) -> None:
         """Let the turn's words count where nothing is recorded."""
         self._routes.compose()
+        self._rooms.record()
         words = self._words
         for connection, _, _ in self.inputs:
             words[connection.slot] = connection.word
@@ -457,19 +458,17 @@ class Transaction:
         return progress_of
 
 
-def _advance(data: bytes, connections: list[Connection]) -> None:
-    """Note that all these clients are to get the data next."""
-    size = len(data)
-    for connection in connections:
-        if connection.written < 0:
-            connection.written = _written(connection)
-        connection.written += size
-
-
 def _share(data: bytes, connections: list[Connection]) -> SharedWrite:
     """Say where in the streams of all these clients the data goes."""
+    receivers = []
     size = len(data)
-    return data, [(c.slot, c.generation, c.written - size) for c in connections]
+    for connection in connections:
+        start = connection.written
+        if start < 0:
+            start = _written(connection)
+        connection.written = start + size
+        receivers.append((connection.slot, connection.generation, start))
+    return data, receivers
 
 
 def _written(connection: Connection) -> int:

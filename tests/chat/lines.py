@@ -5,6 +5,7 @@ from hypothesis import strategies as st
 from prefork_chat.chat import outcomes, rooms
 from prefork_chat.chat.commands import COMMANDS
 from prefork_chat.chat.effects import (
+    Authenticate,
     Claim,
     Close,
     Effect,
@@ -19,6 +20,7 @@ from prefork_chat.chat.effects import (
     Report,
     RoomEffect,
     Route,
+    SetPassword,
     TellRoom,
 )
 from prefork_chat.chat.session import Session
@@ -62,6 +64,10 @@ def answer(session: Session, effect: Effect) -> tuple[bytes, ...]:  # noqa: C901
             told = (outcomes.name_in_use(effect),)
         case Claim():
             told = (outcomes.joined(session, effect),)
+        case Authenticate():
+            told = (outcomes.not_authenticated(effect),)
+        case SetPassword():
+            told = (outcomes.enrolled(session, effect.tag),)
         case Route(tag, dest, _) if dest.lower() == b"taken":
             told = (outcomes.delivered(dest, tag),)
         case Route(tag, dest, _):

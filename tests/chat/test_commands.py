@@ -9,6 +9,7 @@ from hypothesis import strategies as st
 from prefork_chat.chat import outcomes
 from prefork_chat.chat.commands import COMMANDS, execute
 from prefork_chat.chat.effects import (
+    Authenticate,
     Claim,
     Close,
     Effect,
@@ -22,6 +23,7 @@ from prefork_chat.chat.effects import (
     Reply,
     Report,
     Route,
+    SetPassword,
     TellRoom,
 )
 from prefork_chat.chat.session import Session
@@ -103,11 +105,35 @@ def test_join_says_what_is_wrong_with_a_name() -> None:
     assert b"BADNAME " + b"x" * 33 + b" is" in refusal(b"JOIN " + b"x" * 33, Session())
 
 
-def test_a_password_is_refused_and_not_repeated() -> None:
-    line = refusal(b"JOIN bob secret", Session())
-    assert line.startswith(b"ERR JOIN BADARGS ")
-    assert b"this server has no passwords" in line
-    assert b"secret" not in line
+def test_a_join_with_a_password_asks_whose_name_it_is() -> None:
+    asked = Authenticate(b"Bob", b"bob", b"a  secret", b"7")
+    assert execute(Session(), b"@7 JOIN  Bob   a  secret ") == asked
+
+
+def test_pass_asks_for_the_account_of_the_session_s_name() -> None:
+    session = joined_session()
+    assert execute(session, b"PASS  a secret ") == SetPassword(
+        b"Alice", b"alice", is_owner=False, password=b"a secret", tag=b""
+    )
+    assert outcomes.enrolled(session, b"7") == b"@7 OK PASS"
+    asked = execute(session, b"pass another")
+    assert isinstance(asked, SetPassword)
+    assert asked.is_owner
+
+
+def test_pass_needs_a_name_and_a_password() -> None:
+    assert refusal(b"PASS secret", Session()).startswith(b"ERR PASS NOJOIN ")
+    assert refusal(b"PASS ").startswith(b"ERR PASS BADARGS a password is missing: PASS <")
+
+
+@pytest.mark.parametrize(
+    "line", [b"JOIN bob s3cret", b"JOIN b@b s3cret", b"PASS s3cret", b"PSS s3cret"]
+)
+def test_a_password_is_never_shown(line: bytes) -> None:
+    for session in (Session(), joined_session()):
+        effect = execute(session, line)
+        assert "s3cret" not in repr(effect)
+        assert b"s3cret" not in b"".join(answer(session, effect))
 
 
 # CHAT

@@ -35,9 +35,9 @@ def test_join_takes_what_is_a_name(daemon: Daemon, name: str) -> None:
     daemon.join(name)
 
 
-def test_join_needs_exactly_one_name(daemon: Daemon) -> None:
+def test_join_needs_a_name(daemon: Daemon) -> None:
     client = daemon.connect()
-    client.send("JOIN", "@1 JOIN alice password")
+    client.send("JOIN", "@1 JOIN  ")
     client.expect_error("JOIN", "BADARGS")
     client.expect_error("JOIN", "BADARGS", tag="1")
 

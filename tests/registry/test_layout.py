@@ -35,6 +35,8 @@ def test_parts_begin_on_cache_lines_and_do_not_overlap(size: tuple[int, int, int
         parts.room_names,
         parts.room_counts,
         parts.endings,
+        parts.registered,
+        parts.penalties,
     ):
         assert part.start % layout.LINE_BYTES == 0
         assert end <= part.start < part.stop
