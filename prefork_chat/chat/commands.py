@@ -211,7 +211,11 @@ def _helo(session: Session, rest: bytes, tag: bytes) -> Effect:
             return _bad_arguments(HELO, tag, b"%b is no extra" % shown(word))
     if b"quiet" in words:
         session.quiet = True
-    return Reply((ok(HELO, b"quiet" if session.quiet else b"", tag),))
+    if b"pres" in words:
+        session.presence = True
+    switched_on = ((b"quiet", session.quiet), (b"pres", session.presence))
+    listed = b" ".join(extra for extra, is_on in switched_on if is_on)
+    return Reply((ok(HELO, listed, tag),))
 
 
 def _ping(_session: Session, rest: bytes, tag: bytes) -> Effect:
@@ -329,7 +333,8 @@ _TABLE: Final = (
         (
             b"switch extras on, and list those that are on",
             b"quiet: no OK CHAT for your messages; errors still come.",
-            b"time, ids, pres: understood, but not offered by this server.",
+            b"pres: HERE #room <names>, GONE #room <names>: who comes to your rooms and who goes.",
+            b"time, ids: understood, but not offered by this server.",
         ),
         _helo,
     ),

@@ -18,6 +18,7 @@ datagram again.
              | "K" batch SP reached *(SP batch SP reached)
                                                         so many members there were reached by each
                                                         of these batches of the loop that gets this
+             | "V" place SP generation *(LF sign name)  who has come ("+") to a room and gone ("-")
              | "H" origin LF line *(LF line)            for the historian: these have arrived, and
                                                         are to be stored and then confirmed
              | "T" name                                 for the historian: this account has joined
@@ -46,6 +47,7 @@ MESSAGES = b"M"
 RECEIPTS = b"R"
 ROOM_BATCH = b"G"
 REACHED = b"K"
+PRESENCE = b"V"
 STORE = b"H"
 HERE = b"T"
 
@@ -169,6 +171,19 @@ def parse_reached(section: bytes) -> list[tuple[int, int]]:
     """Return the (batch, members reached) of a REACHED section."""
     numbers = map(int, section[1:].split(b" "))
     return list(zip(numbers, numbers, strict=True))
+
+
+def pack_presence(place: int, generation: int, names: dict[bytes, bool]) -> bytes:
+    """Build a PRESENCE section: by name, whether somebody has come to a room, or gone."""
+    lines = [(b"+" if is_here else b"-") + name for name, is_here in names.items()]
+    return b"\n".join((b"V%d %d" % (place, generation), *lines))
+
+
+def parse_presence(header: bytes, body: bytes) -> tuple[int, int, dict[bytes, bool]]:
+    """Return (place, generation, names) of a PRESENCE section."""
+    place, generation = header[1:].split(b" ")
+    names = {line[1:]: line.startswith(b"+") for line in body.split(b"\n")}
+    return int(place), int(generation), names
 
 
 def merge(datagrams: list[bytes]) -> list[bytes]:

@@ -102,7 +102,8 @@ class Desk:
                 say(connection, outcomes.too_much_asked(effect))
             case Reply(lines):
                 say(connection, *lines)
-                connection.note_extras()
+                if connection.note_extras():
+                    self._rooms.presence.begin_all(connection)
             case Refuse(line):
                 say(connection, line)
             case Claim():

@@ -463,6 +463,8 @@ class Loop:
         elif header.startswith(envelope.ROOM_BATCH):
             batch, origin, messages = envelope.parse_room_batch(header, body)
             self._rooms.receive_batch(batch, self._origin(origin), messages)
+        elif header.startswith(envelope.PRESENCE):
+            self._rooms.presence.receive(*envelope.parse_presence(header, body))
         elif header.startswith(envelope.REACHED):
             self._rooms.receive_reached(envelope.parse_reached(section))
         else:
@@ -614,7 +616,9 @@ class Loop:
             return 0.0
         if self._is_stopping:
             return QUIET_SECONDS / 4
-        wake_at = min(self._departures.wake_at(), self._pace.wake_at())
+        wake_at = min(
+            self._departures.wake_at(), self._pace.wake_at(), self._rooms.presence.wake_at()
+        )
         seconds = min(self._beat_seconds, max(0.0, wake_at - monotonic()))
         if self._is_leaving:
             return min(seconds, self._leaving.wait_seconds)
@@ -623,6 +627,7 @@ class Loop:
     def _look_at_the_clock(self, now: float) -> None:
         """Do what is due, free the names of those who went, beat, and publish the counters."""
         self._pace.release(now)
+        self._rooms.presence.tell(now)
         if self._inquiries.answers:
             self._inquiries.take_answers()
         for connection in self._departures.due(now):

@@ -195,6 +195,8 @@ class Transaction:
         backlog = connection.backlog
         self._departures.forget_login(connection)
         self._clients.give_up(connection)
+        if connection.rooms:
+            self._receipts.has_answered = True  # others must be told before its slot is freed
         connection.backlog = None
         if backlog is not None:
             self._receipts.abandon(backlog)
