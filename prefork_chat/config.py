@@ -12,7 +12,6 @@ Wrong input raises `ConfigError`, which names the source and the key's path:
 from __future__ import annotations
 
 import difflib
-import ipaddress
 import os
 import re
 import tomllib
@@ -24,14 +23,13 @@ import msgspec
 import msgspec.inspect
 from msgspec import Meta, Struct
 
+from prefork_chat.addresses import DEFAULT_LISTEN, Address, parse_address
 from prefork_chat.errors import ConfigError
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
 COMMAND_LINE: Final = "command line"
-DEFAULT_LISTEN: Final = "127.0.0.1:7000"
-_UNIX_PATH_MAX_BYTES: Final = 107  # unix(7): sun_path has 108 bytes, the last one a NUL
 _KEEPALIVE_MAX_SECONDS: Final = 32767  # tcp(7), MAX_TCP_KEEPIDLE and MAX_TCP_KEEPINTVL in net/tcp.h
 _SNDBUF_MAX_BYTES: Final = 1 << 30  # socket(7): the kernel doubles the value, in an int
 _KEEPALIVE_MAX_PROBES: Final = 127  # MAX_TCP_KEEPCNT in net/tcp.h
@@ -40,6 +38,7 @@ LogLevel: TypeAlias = Literal["debug", "info", "warning", "error"]
 LogFormat: TypeAlias = Literal["auto", "json", "console"]
 Durability: TypeAlias = Literal["exact", "fast"]
 PlainText: TypeAlias = Literal["local", "anywhere"]
+IngressKind: TypeAlias = Literal["fifo", "sysv-queue", "posix-queue"]
 
 
 Count: TypeAlias = Annotated[int, Meta(ge=1)]
@@ -179,6 +178,16 @@ class LimitsConfig(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True
     burst_lines: Annotated[
         Count, Meta(description="Lines that one client may send before lines_per_second counts.")
     ] = 200
+    max_rooms: Annotated[
+        int,
+        Meta(ge=0, le=65_536),
+        Meta(description="Rooms that may have members at once; 0: no rooms."),
+    ] = 1024
+    rooms_per_client: Annotated[
+        int,
+        Meta(ge=1, le=16),
+        Meta(description="Rooms that one client may be in at once."),
+    ] = 16
 
 
 class HistoryConfig(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -274,8 +283,68 @@ class LogConfig(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     ] = "auto"
 
 
+class BoardConfig(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """What programs of this machine are shown in System V shared memory (`prefork-chat board`)."""
+
+    enabled: Annotated[bool, Meta(description="Keep the board.")] = True
+    mode: Annotated[
+        str, Meta(pattern="^0?[0-7]{3}$"), Meta(description="Who may read it: permissions, octal.")
+    ] = "0644"
+
+
+class MetricsConfig(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """Figures for Prometheus."""
+
+    listen: Annotated[
+        str,
+        Meta(description="Address at which GET /metrics is answered, HOST:PORT. Empty: none."),
+    ] = ""
+
+
+class IngressConfig(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """A way for programs of this machine to speak into the chat."""
+
+    kind: Annotated[
+        IngressKind, Meta(description="What programs write to: a FIFO or a message queue.")
+    ]
+    path: Annotated[
+        str,
+        Meta(
+            pattern="^/.+",
+            description="fifo: where it is made; sysv-queue: the file of its key, "
+            "ftok(path, 'P'); posix-queue: its name, such as /chat-in.",
+        ),
+    ]
+    name: Annotated[
+        str,
+        Meta(
+            pattern="^[A-Za-z0-9][A-Za-z0-9_.-]{0,31}$",
+            description="Who speaks: the name under which its messages appear.",
+        ),
+    ]
+    to: Annotated[
+        tuple[str, ...],
+        Meta(
+            min_length=1,
+            description="Users and #rooms to whom it may speak; a * at the end stands for any "
+            "end: #* are all rooms, * is everybody.",
+        ),
+    ] = ("*",)
+    mode: Annotated[
+        str, Meta(pattern="^0?[0-7]{3}$"), Meta(description="Its permissions, octal.")
+    ] = "0620"
+    owner: Annotated[str, Meta(description="User that it belongs to. Empty: the daemon's.")] = ""
+    group: Annotated[str, Meta(description="Group that it belongs to. Empty: the daemon's.")] = ""
+    lines_per_second: Annotated[
+        Rate, Meta(description="Rate at which it is read; 0: no limit.")
+    ] = 0.0
+    burst_lines: Annotated[
+        Count, Meta(description="Lines that are read before lines_per_second counts.")
+    ] = 50
+
+
 class Config(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """The whole configuration: one struct for each table of the file."""
+    """The whole configuration: one struct for each table of the file, any number of `ingress`."""
 
     server: ServerConfig = ServerConfig()
     limits: LimitsConfig = LimitsConfig()
@@ -283,22 +352,10 @@ class Config(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     respawn: RespawnConfig = RespawnConfig()
     tcp: TcpConfig = TcpConfig()
     accounts: AccountsConfig = AccountsConfig()
+    board: BoardConfig = BoardConfig()
+    metrics: MetricsConfig = MetricsConfig()
     log: LogConfig = LogConfig()
-
-
-@dataclass(frozen=True, slots=True)
-class Address:
-    """Where to listen: `host` and `port`, or a Unix socket's `path`; `str` is as configured."""
-
-    family: Literal["tcp", "unix"]
-    host: str = ""
-    port: int = 0
-    path: str = ""
-
-    def __str__(self) -> str:
-        if self.family == "unix":
-            return f"unix:{self.path}"
-        return f"[{self.host}]:{self.port}" if ":" in self.host else f"{self.host}:{self.port}"
+    ingress: tuple[IngressConfig, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -332,6 +389,13 @@ def options() -> tuple[Option, ...]:
     )
 
 
+def ingress_options() -> tuple[Option, ...]:
+    """Return the options of each `[[ingress]]`; those that must be given have no default."""
+    described = msgspec.inspect.type_info(IngressConfig)
+    assert isinstance(described, msgspec.inspect.StructType)
+    return tuple(_option("ingress", field) for field in described.fields)
+
+
 def load(path: Path | None, overrides: Mapping[str, object] | None = None) -> Config:
     """Read the file (None: defaults alone), lay `overrides` over it, check everything.
 
@@ -345,21 +409,6 @@ def load(path: Path | None, overrides: Mapping[str, object] | None = None) -> Co
         section, _, key = key_path.partition(".")
         tables.setdefault(section, {})[key] = value
     return _convert(tables, COMMAND_LINE)
-
-
-def parse_address(text: str) -> Address:
-    """Parse `HOST:PORT`, `[IPV6]:PORT` or `unix:PATH`; with port 0 the kernel chooses.
-
-    Raises ConfigError.
-    """
-    if text.startswith("unix:"):
-        return _parse_unix_address(text)
-    host, colon, port = text.rpartition(":")
-    if not colon or not host:
-        raise ConfigError(f"{text!r}: expected HOST:PORT, [IPV6]:PORT or unix:PATH")
-    if re.fullmatch(r"[0-9]{1,5}", port) is None or int(port) > 65535:
-        raise ConfigError(f"{text!r}: expected a port of 0 to 65535")
-    return Address("tcp", host=_parse_host(host, text), port=int(port))
 
 
 def resolve_runtime_dir(config: Config, environ: Mapping[str, str] | None = None) -> Path:
@@ -466,6 +515,40 @@ def _contradictions(config: Config) -> list[tuple[str, str]]:
         found.append(
             ("respawn.backoff_max_seconds", "expected at least respawn.backoff_min_seconds")
         )
+    return found + _metrics_contradictions(config) + _ingress_contradictions(config)
+
+
+def _metrics_contradictions(config: Config) -> list[tuple[str, str]]:
+    if not config.metrics.listen:
+        return []
+    try:
+        address = parse_address(config.metrics.listen)
+    except ConfigError as error:
+        return [("metrics.listen", str(error))]
+    is_tcp = address.family == "tcp"
+    return [] if is_tcp else [("metrics.listen", "expected HOST:PORT or [IPV6]:PORT")]
+
+
+def _ingress_contradictions(config: Config) -> list[tuple[str, str]]:
+    found: list[tuple[str, str]] = []
+    paths: set[tuple[str, str]] = set()
+    names: set[str] = set()
+    for index, ingress in enumerate(config.ingress):
+        place = f"ingress[{index}]"
+        if (ingress.kind, ingress.path) in paths:
+            found.append((f"{place}.path", f"{ingress.path!r} is used twice"))
+        if ingress.name.lower() in names:
+            found.append((f"{place}.name", f"{ingress.name!r} is used twice"))
+        if ingress.kind == "posix-queue" and "/" in ingress.path[1:]:
+            found.append((f"{place}.path", "expected a slash and a name without one"))
+        found += [
+            (f"{place}.to", f"{who!r}: expected a name, #room, or the beginning of one and a *")
+            for who in ingress.to
+            if re.fullmatch(r"#?(?:[A-Za-z0-9][A-Za-z0-9_.-]{0,31})?\*?", who) is None
+            or who in {"", "#"}
+        ]
+        paths.add((ingress.kind, ingress.path))
+        names.add(ingress.name.lower())
     return found
 
 
@@ -487,28 +570,3 @@ def _suggest(table: str, key: str) -> str:
     known = () if struct is None else struct.__struct_fields__
     close = difflib.get_close_matches(key, known, n=1)
     return f", did you mean {close[0]}?" if close else ""
-
-
-def _parse_unix_address(text: str) -> Address:
-    path = text.removeprefix("unix:")
-    if not path or "\0" in path:
-        raise ConfigError(f"{text!r}: expected unix:PATH")
-    if len(os.fsencode(path)) > _UNIX_PATH_MAX_BYTES:
-        raise ConfigError(
-            f"{text!r}: a Unix socket's path has at most {_UNIX_PATH_MAX_BYTES} bytes"
-        )
-    return Address("unix", path=path)
-
-
-def _parse_host(host: str, text: str) -> str:
-    if bracketed := re.fullmatch(r"\[(.*)\]", host):
-        try:
-            ipaddress.IPv6Address(bracketed[1])
-        except ValueError:
-            raise ConfigError(f"{text!r}: expected an IPv6 address between [ and ]") from None
-        return bracketed[1]
-    if ":" in host:
-        raise ConfigError(f"{text!r}: an IPv6 address stands in brackets: [IPV6]:PORT")
-    if re.fullmatch(r"[A-Za-z0-9._-]{1,253}", host) is None:
-        raise ConfigError(f"{text!r}: not a host name or address: {host!r}")
-    return host

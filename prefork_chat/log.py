@@ -123,6 +123,15 @@ LINE_REJECTED: Final = "line.rejected"
 HISTORY_FAILED: Final = "history.failed"
 HISTORY_REPLACED: Final = "history.replaced"
 HISTORY_RECOVERED: Final = "history.recovered"
+# -- events: in the porter
+INGRESS_JOINED: Final = "ingress.joined"
+INGRESS_REFUSED: Final = "ingress.refused"
+INGRESS_REJECTED: Final = "ingress.rejected"
+INGRESS_DROPPED: Final = "ingress.dropped"
+INGRESS_FAILED: Final = "ingress.failed"
+BOARD_FAILED: Final = "board.failed"
+METRICS_OPENED: Final = "metrics.opened"
+METRICS_FAILED: Final = "metrics.failed"
 
 # Longest wait for a reader of the log who has fallen behind (a full pipe, a terminal after ^S).
 _STUCK_READER_MS: Final = 20

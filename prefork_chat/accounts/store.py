@@ -29,8 +29,8 @@ _SCHEMA: Final = f"""
 BEGIN IMMEDIATE;
 CREATE TABLE IF NOT EXISTS accounts (
     id INTEGER PRIMARY KEY,
-    key BLOB NOT NULL UNIQUE,        -- the name, folded
-    name BLOB NOT NULL,              -- as it was when the account was made
+    key TEXT NOT NULL UNIQUE,        -- the name, folded
+    name TEXT NOT NULL,              -- as it was when the account was made
     password TEXT,                   -- an Argon2 hash with its parameters and salt; NULL: none
     uid INTEGER,                     -- of a user of this machine; NULL: of somebody else
     created_at TEXT NOT NULL DEFAULT CURRENT_TIMESTAMP,
@@ -99,11 +99,13 @@ class Store:
         with contextlib.suppress(sqlite3.Error):
             self._connection.close()
 
+    # Names are ASCII: text in the file, so that an operator can read it, bytes everywhere else.
+
     def find(self, key: bytes) -> Account | None:
         """Return the account of a folded name, None if there is none. Takes 10 us."""
         with _failures():
             query = "SELECT password, uid FROM accounts WHERE key = ?"
-            row = self._connection.execute(query, (key,)).fetchone()
+            row = self._connection.execute(query, (key.decode(),)).fetchone()
         return None if row is None else Account(*row)
 
     def add(self, key: bytes, name: bytes, account: Account) -> bool:
@@ -113,7 +115,8 @@ class Store:
                 "INSERT INTO accounts (key, name, password, uid) VALUES (?, ?, ?, ?)"
                 " ON CONFLICT (key) DO NOTHING"
             )
-            return self._connection.execute(statement, (key, name, *account)).rowcount > 0
+            values = (key.decode(), name.decode(), *account)
+            return self._connection.execute(statement, values).rowcount > 0
 
     def change_password(self, key: bytes, password: str) -> None:
         """Commit another password's hash for an account."""
@@ -121,13 +124,13 @@ class Store:
             statement = (
                 "UPDATE accounts SET password = ?, changed_at = CURRENT_TIMESTAMP WHERE key = ?"
             )
-            self._connection.execute(statement, (password, key))
+            self._connection.execute(statement, (password, key.decode()))
 
     def names(self) -> Iterator[bytes]:
         """Give the folded names of all accounts; raises StoreFailed while it does."""
         with _failures():
             for (key,) in self._connection.execute("SELECT key FROM accounts"):
-                yield key
+                yield key.encode()
 
 
 def _prepare(connection: sqlite3.Connection, *, create: bool) -> bool:

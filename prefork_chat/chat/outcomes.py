@@ -10,10 +10,13 @@ from collections.abc import Iterable, Mapping, Sequence
 from types import MappingProxyType
 from typing import Final
 
+from prefork_chat.chat import rooms
 from prefork_chat.chat.effects import (
     Authenticate,
     Claim,
+    ListMembers,
     ListNames,
+    ListRooms,
     Question,
     Report,
     SetPassword,
@@ -30,6 +33,10 @@ PASS: Final = b"PASS"
 STAT: Final = b"STAT"
 WHOS: Final = b"WHOS"
 
+_LISTS: Final = MappingProxyType(
+    {ListNames: WHOS, ListMembers: WHOS, ListRooms: rooms.ROOM, Report: STAT}
+)
+
 _DELIVERED = ok(CHAT) + b" "
 _NEXT_DELIVERED = b"\n" + _DELIVERED
 
@@ -39,7 +46,6 @@ _UNDELIVERED: Final[Mapping[Code, bytes]] = MappingProxyType(
         Code.BADARGS: b"gets no message: CHAT <dest_username> <message>",
         Code.BADNAME: b"is no name: " + NAME_RULE,
         Code.NOJOIN: b"cannot know who you are: JOIN <username> first",
-        Code.NOROOM: b"is a room, and this server has none: WHOS lists people",
         Code.NOUSER: b"is not here: WHOS lists who is",
         Code.BUSY: b"reads too slowly, your message was not delivered: try again later",
         Code.RATE: b"gets nothing, you send faster than allowed: slow down and try again",
@@ -110,7 +116,7 @@ def all_delivered(dests: Sequence[bytes]) -> bytes:
 def undelivered(code: Code, dest: bytes, tag: bytes) -> bytes:
     """Return why the message for `dest` was not delivered, or for UNSURE may not have been.
 
-    `code` is one of BADARGS BADNAME NOJOIN NOROOM NOUSER BUSY RATE UNSURE INTERNAL; KeyError
+    `code` is one of BADARGS BADNAME NOJOIN NOUSER BUSY RATE UNSURE INTERNAL; KeyError
     otherwise.
     """
     return err(CHAT, code, b"%b %b" % (shown(dest), _UNDELIVERED[code]), tag)
@@ -122,7 +128,7 @@ def unknown_destination(dest: bytes, tag: bytes) -> bytes:
         text = b"one space goes between CHAT and the name: CHAT <dest_username> <message>"
         return err(CHAT, Code.BADARGS, text, tag)
     if dest.startswith(b"#"):
-        return undelivered(Code.NOROOM, dest, tag)
+        return rooms.unknown(CHAT, dest, tag)
     return undelivered(Code.NOUSER if is_name(dest) else Code.BADNAME, dest, tag)
 
 
@@ -132,11 +138,10 @@ def listed(names: Iterable[bytes], tag: bytes) -> tuple[bytes, ...]:
     return (*lines, ok(WHOS, b"n=%d" % len(lines), tag))
 
 
-def too_much_asked(effect: ListNames | Report) -> bytes:
+def too_much_asked(effect: ListNames | ListMembers | ListRooms | Report) -> bytes:
     """Return the refusal of a list, to somebody who has not read the lists before it."""
-    verb = WHOS if isinstance(effect, ListNames) else STAT
     text = b"you have much to read already: read it, then ask again"
-    return err(verb, Code.BUSY, text, effect.tag)
+    return err(_LISTS[type(effect)], Code.BUSY, text, effect.tag)
 
 
 def reported(figures: Mapping[bytes, int], tag: bytes) -> tuple[bytes, ...]:

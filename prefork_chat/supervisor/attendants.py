@@ -37,12 +37,11 @@ from prefork_chat.log import (
     ATTENDANT_TOLD,
     get_logger,
 )
+from prefork_chat.registry.endings import Ending, describe_status
 from prefork_chat.registry.table import ORDER, PID, STATE, Order, WorkerState
 from prefork_chat.supervisor.children import (
     NANOSECONDS,
     Children,
-    Ending,
-    describe_status,
 )
 from prefork_chat.supervisor.deed import read_child, write_child
 from prefork_chat.supervisor.replacing import Replacing

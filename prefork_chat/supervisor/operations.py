@@ -23,7 +23,8 @@ import sys
 import time
 from typing import TYPE_CHECKING, Final
 
-from prefork_chat import log
+from prefork_chat import bulletin, log
+from prefork_chat.config import resolve_state_dir
 from prefork_chat.errors import ConfigError, StartError
 from prefork_chat.log import (
     CONFIG_KEPT,
@@ -55,6 +56,7 @@ from prefork_chat.supervisor.stopping import Stop
 if TYPE_CHECKING:
     from collections.abc import Callable
 
+    from prefork_chat.bulletin import Topic
     from prefork_chat.config import Config
     from prefork_chat.supervisor.attendants import Attendants
     from prefork_chat.supervisor.deed import Deed
@@ -308,6 +310,16 @@ class Operations:
         except StartError as error:
             raise Refused(str(error)) from error
         self._log.info(LOG_REOPENED, file=self._config.log.file or "stderr")
+
+    def post(self, topic: Topic, text: str) -> None:
+        """Keep a text for everybody, also beyond a restart; raises Refused."""
+        complaint = bulletin.complaint(topic, text)
+        if complaint:
+            raise Refused(complaint)
+        try:
+            bulletin.post(resolve_state_dir(self._config), topic, text)
+        except OSError as error:
+            raise Refused(f"{error.filename}: {error.strerror}") from error
 
     def describe(self) -> str:
         """Return how the daemon is, in a few words."""

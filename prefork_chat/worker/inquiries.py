@@ -45,16 +45,19 @@ A full queue takes less, unless the machine's list of users, or a disk, does not
 
 
 class Inquiries:
-    """The questions of a loop's clients, and the answers that have come."""
+    """The questions of a loop's clients, and the `answers` that have come.
 
-    __slots__ = ("_answers", "_clerks", "_clients", "_give_up_at", "_wake")
+    Clerks append to them, the loop takes them out.
+    """
+
+    __slots__ = ("_clerks", "_clients", "_give_up_at", "_wake", "answers")
 
     def __init__(self, clerks: Clerks, clients: Clients, wake: Callable[[], None]) -> None:
-        """`wake` makes the loop call `take_answers`; it may be called from any thread."""
+        """`wake` makes the loop begin another turn; it may be called from any thread."""
         self._clerks = clerks
         self._clients = clients
         self._wake = wake
-        self._answers: deque[tuple[Inquiry, Answer]] = deque()
+        self.answers: deque[tuple[Inquiry, Answer]] = deque()
         self._give_up_at: float | None = None
 
     def ask(self, connection: Connection, question: Question) -> Answer | None:
@@ -75,9 +78,12 @@ class Inquiries:
         return None
 
     def take_answers(self) -> None:
-        """Read those again whose answers have come."""
-        while self._answers:
-            inquiry, answer = self._answers.popleft()
+        """Read those again whose answers have come; the turn must have been carried out.
+
+        Or else what it has dealt with would not count.
+        """
+        while self.answers:
+            inquiry, answer = self.answers.popleft()
             connection = inquiry.connection
             if connection.inquiry is inquiry and connection.fd >= 0:
                 inquiry.answer = answer
@@ -97,7 +103,7 @@ class Inquiries:
         """
         inquiries = [c.inquiry for c in self._clients.by_fd.values() if c.inquiry is not None]
         if self._give_up_at is not None and now >= self._give_up_at:
-            self._answers.extend(
+            self.answers.extend(
                 (inquiry, Refuse(outcomes.unsure(inquiry.question)))
                 for inquiry in inquiries
                 if inquiry.answer is None
@@ -107,5 +113,5 @@ class Inquiries:
 
     def _receive(self, inquiry: Inquiry, answer: Answer) -> None:
         """Take an answer (a clerk's thread)."""
-        self._answers.append((inquiry, answer))
+        self.answers.append((inquiry, answer))
         self._wake()

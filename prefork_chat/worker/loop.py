@@ -1,6 +1,6 @@
 """One loop: an epoll loop over many clients, and the hot path of the whole daemon.
 
-A *turn* is one pass: poll; then, holding the worker's turn lock, read every client that has
+A *turn* is one pass: wait; then, holding the worker's turn lock, poll, read every client that has
 something to say and route its lines, deliver what came for our clients, write once to every client
 that got something, settle the receipts, and send one datagram to every loop that we have something
 for. Read this file from top to bottom to follow a line from socket to socket.
@@ -41,12 +41,13 @@ from prefork_chat.worker.clients import Clients
 from prefork_chat.worker.connection import STANDING, Pause
 from prefork_chat.worker.credentials import Credentials
 from prefork_chat.worker.departures import Departures
-from prefork_chat.worker.desk import Desk
+from prefork_chat.worker.desk import Desk, Staff
 from prefork_chat.worker.inquiries import Inquiries
 from prefork_chat.worker.journal import Journal
 from prefork_chat.worker.leaving import Leaving
 from prefork_chat.worker.pace import Pace
 from prefork_chat.worker.receipts import Careful, Receipts
+from prefork_chat.worker.rooms import Rooms
 from prefork_chat.worker.routes import Routes
 from prefork_chat.worker.transaction import Parts, Transaction
 
@@ -122,19 +123,21 @@ class Loop:
         self._flags = socket.MSG_PEEK if self._is_exact else 0
         self._block = inheritance.table.row(p_id)[table.loop_offset(t_id) :]
         self._epoll = epoll()
+        self._waiter = epoll()
+        self._waiter.register(self._epoll.fileno(), EPOLLIN)
         self._inbox = inheritance.pairs.loops[p_id][t_id].outlet
         self._wake = os.eventfd(0, os.EFD_NONBLOCK | os.EFD_CLOEXEC)
         self._epoll.register(self._inbox, EPOLLIN)
         self._epoll.register(self._wake, EPOLLIN)
-        self._clients = Clients(self._epoll, inheritance)
+        self._clients = Clients(self._epoll, inheritance, t_id)
         self._routes = Routes(inheritance, t_id, self._epoll, self._clients)
         self._receipts = Receipts(inheritance, t_id, self._clients, self._routes)
         self._departures = Departures(self._clients, config.server.login_seconds)
+        self._rooms = Rooms(inheritance, t_id, self._clients, self._routes, self._receipts)
         self._inquiries = Inquiries(backroom.clerks, self._clients, self._rouse)
         credentials = Credentials(inheritance, backroom.logins)
-        self._desk = Desk(
-            inheritance, self._clients, self._departures, self._inquiries, credentials
-        )
+        staff = Staff(self._departures, self._rooms, self._inquiries, credentials)
+        self._desk = Desk(inheritance, self._clients, staff)
         self._pace = Pace(self._clients, config.limits)
         numbered = senders(inheritance.table.workers, inheritance.table.threads)
         self._journal = Journal(inheritance.journals[t_id], numbered)
@@ -145,6 +148,7 @@ class Loop:
             self._routes,
             self._receipts,
             self._departures,
+            self._rooms,
         )
         self._transaction = Transaction(self._parts, self._inbox, config)
         self._adoption = Adoption(inheritance, t_id, self._parts, self._transaction)
@@ -173,7 +177,7 @@ class Loop:
     @property
     def is_deserted(self) -> bool:
         """True when nobody is here and nothing has come or gone for a moment (any thread)."""
-        return not self.load and self._is_quiet(monotonic())
+        return not self.load and not self._rooms.is_waiting and self._is_quiet(monotonic())
 
     def adopt(self, sessions: Sequence[Held]) -> Adopted:
         """Take over the sessions of the predecessor (main thread, before `run`)."""
@@ -227,12 +231,13 @@ class Loop:
         Stopped, it has closed every client when it returns.
         """
         while not (self._is_stopping and self._is_done()):
-            events = self._epoll.poll(self._sleep_seconds(), MOST_EVENTS)
+            self._waiter.poll(self._sleep_seconds())
             with self._turn_lock:
                 if self._may_hand_over() or (self._ends_deserted and self.is_deserted):
                     self._transaction.hand_over()
                     return
-                self._turn(events)
+                # Asked only now: what came while we waited for the turn is in it, too.
+                self._turn(self._epoll.poll(0, MOST_EVENTS))
         with self._turn_lock:
             for connection in list(self._clients.by_fd.values()):
                 self._transaction.lose(connection)
@@ -264,6 +269,7 @@ class Loop:
         """Handle what else there is of a client: it takes bytes again, it hung up, it is paused."""
         if event & EPOLLOUT:
             self._transaction.drain(connection)
+            self._rooms.catch_up(connection)
         if connection.fd < 0:
             return
         if connection.pauses:
@@ -281,7 +287,6 @@ class Loop:
             os.eventfd_read(self._wake)
             self._greet_newcomers(now)
             self._foster_given(now)
-            self._inquiries.take_answers()
             if self._stop_by is not None and not self._is_stopping:
                 self._begin_to_stop(now)
         else:
@@ -291,6 +296,9 @@ class Loop:
 
     def _read(self, connection: Connection, event: int, now: float) -> None:  # noqa: C901, PLR0912, PLR0915
         """Look at one chunk of a client and route its lines; the codec makes clean lines of it."""
+        if self._rooms.is_full:
+            self._clients.unread[connection.fd] = event
+            return
         rest = self._take_up_reading(connection) if connection.dealt < 0 else b""
         try:
             chunk = rest or connection.socket.recv(READ_BYTES, self._flags)
@@ -303,8 +311,9 @@ class Loop:
             self._departures.begin(connection, now)
             return
         self._journal.note_reading(connection.slot)
-        partial = connection.decoder.partial
-        lines = connection.decoder.feed(chunk)
+        decoder = connection.decoder
+        partial = decoder.partial
+        lines = decoder.feed(chunk)
         self._lines += len(lines)
         routes = self._routes.by_name
         owners = self._routes.owners
@@ -340,9 +349,9 @@ class Loop:
             self._lines -= len(lines) - done
             del lines[done:]
         elif connection.is_followed:
-            size = len(partial) + len(chunk) - len(connection.decoder.partial)
+            size = len(partial) + len(chunk) - len(decoder.partial)
         elif self._is_exact:
-            size = len(chunk) - connection.decoder.forget_partial()
+            size = len(chunk) - decoder.forget_partial()
         else:
             size = len(chunk)
         self._transaction.inputs.append((connection, 0 if rest else size, len(chunk)))
@@ -417,17 +426,11 @@ class Loop:
             self._clients.say(connection, refusal)
             return
         if connection.origin is None:
-            connection.origin = self._introduce(connection)
+            connection.origin = connection.introduce(self._p_id, self._t_id)
         if not outbox.lines:
             filled.append(outbox)
         tag = b"@%b " % effect.tag if effect.tag else b""
         outbox.lines.append(b"%bCHAT %b %b" % (tag, effect.dest, effect.message))
-
-    def _introduce(self, connection: Connection) -> Origin:
-        """Make what tells other loops who a session is."""
-        session = connection.session
-        place = (self._p_id, self._t_id, connection.slot, connection.generation)
-        return Origin(*place, session.quiet, session.registered, session.name)
 
     # Delivering: from a datagram to the clients of this loop
 
@@ -436,6 +439,8 @@ class Loop:
         taken = self._taken
         is_new = True
         for _ in range(INBOX_DATAGRAMS):
+            if self._rooms.is_full:
+                return
             try:
                 datagram = self._inbox.recv(INBOX_BYTES, self._flags)
             except BlockingIOError:
@@ -455,6 +460,13 @@ class Loop:
         header, _, body = section.partition(b"\n")
         if header.startswith(envelope.MESSAGES):
             self._deliver(self._origin(header), body.split(b"\n"))
+        elif header.startswith(envelope.ROOM_BATCH):
+            batch, origin, messages = envelope.parse_room_batch(header, body)
+            self._rooms.receive_batch(batch, self._origin(origin), messages)
+        elif header.startswith(envelope.PRESENCE):
+            self._rooms.presence.receive(*envelope.parse_presence(header, body))
+        elif header.startswith(envelope.REACHED):
+            self._rooms.receive_reached(envelope.parse_reached(section))
         else:
             self._receipts.receive(*envelope.parse_receipts(header), body)
 
@@ -604,7 +616,9 @@ class Loop:
             return 0.0
         if self._is_stopping:
             return QUIET_SECONDS / 4
-        wake_at = min(self._departures.wake_at(), self._pace.wake_at())
+        wake_at = min(
+            self._departures.wake_at(), self._pace.wake_at(), self._rooms.presence.wake_at()
+        )
         seconds = min(self._beat_seconds, max(0.0, wake_at - monotonic()))
         if self._is_leaving:
             return min(seconds, self._leaving.wait_seconds)
@@ -613,6 +627,9 @@ class Loop:
     def _look_at_the_clock(self, now: float) -> None:
         """Do what is due, free the names of those who went, beat, and publish the counters."""
         self._pace.release(now)
+        self._rooms.presence.tell(now)
+        if self._inquiries.answers:
+            self._inquiries.take_answers()
         for connection in self._departures.due(now):
             self._transaction.lose(connection)
         block = self._block

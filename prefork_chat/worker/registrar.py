@@ -14,7 +14,7 @@ question is asked again, and its owner's password is right.
 from __future__ import annotations
 
 from time import monotonic
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeGuard
 
 from prefork_chat import config, log
 from prefork_chat.accounts.accounts import Accounts, Verdict
@@ -22,6 +22,7 @@ from prefork_chat.accounts.store import NotMade, StoreFailed
 from prefork_chat.chat import outcomes
 from prefork_chat.chat.effects import Admit, Authenticate, Claim, Enrol, Refuse, SetPassword
 from prefork_chat.worker.clerk import Later
+from prefork_chat.worker.peers import NO_UID
 
 if TYPE_CHECKING:
     from prefork_chat.accounts.logins import Logins
@@ -48,6 +49,8 @@ class Registrar:
         """Answer a question."""
         question = inquiry.question
         assert isinstance(question, Authenticate | SetPassword)
+        if self._is_guest(question, inquiry.peer):
+            return self._admit(question, is_owner=False)
         wait_seconds = self._penalties.wait_seconds(inquiry.peer.origin, monotonic())
         if wait_seconds and question.password:
             return Later(wait_seconds, Refuse(outcomes.guessed_too_often(question)))
@@ -83,6 +86,17 @@ class Registrar:
             return Refuse(outcomes.reserved(question))
         self._punish(question, peer)
         return Refuse(outcomes.not_yours(question))
+
+    def _is_guest(
+        self, question: Authenticate | SetPassword, peer: Peer
+    ) -> TypeGuard[Authenticate]:
+        """Say whether somebody on a Unix socket, unknown so far, only wants a name that is free."""
+        return (
+            isinstance(question, Authenticate)
+            and not question.password
+            and not self._names.may_have(question.key)
+            and (peer.uid == NO_UID or self._logins.learn(peer.uid) != question.key)
+        )
 
     def _admit(self, question: Authenticate, *, is_owner: bool) -> Admit:
         return Admit(Claim(question.name, question.key, question.tag), is_owner)

@@ -48,7 +48,7 @@ def answer(registrar: Registrar, inquiry: Inquiry) -> Answer | Later:
 
 
 def receive(inquiries: Inquiries, inquiry: Inquiry, answer: Answer) -> None:
-    inquiries._answers.append((inquiry, answer))
+    inquiries.answers.append((inquiry, answer))
     die("told")
     inquiries._wake()
 

@@ -6,12 +6,13 @@ import os
 import pwd
 import shutil
 import signal
+import sqlite3
 import subprocess
 import sys
 import tempfile
 import threading
 import time
-from contextlib import contextmanager, suppress
+from contextlib import closing, contextmanager, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -159,6 +160,14 @@ def test_an_owner_stays_one_when_his_worker_dies_or_moves_him(
     daemon.signal(signal.SIGTTOU)
     daemon.log.wait_for(log.WORKER_EXITED, p_id=1, meaning="left")
     alice.ask(f"PASS {PASSWORD} 3", "OK PASS")
+
+
+def test_an_operator_can_take_an_account_away(house: Daemon) -> None:
+    register(house, "alice")
+    with closing(sqlite3.connect(accounts_file(house))) as file, file:
+        file.execute("DELETE FROM accounts WHERE key = 'alice'")
+    register(house, "Alice")
+    expect_refusal(house.connect(), "JOIN alice", "AUTH")
 
 
 # Two at once
@@ -337,14 +346,10 @@ def assert_is_nowhere(daemon: Daemon, secret: str) -> None:
 # What fails
 
 
-def fails(daemon: Daemon, worker: int) -> list[dict[str, object]]:
-    return daemon.log.events(log.ACCOUNTS_FAILED, p_id=worker)
-
-
 def test_a_damaged_file_costs_accounts_only_and_only_as_long_as_it_is_damaged(
-    start_daemon: StartDaemon,
+    start_daemon: StartDaemon, tmp_path: Path
 ) -> None:
-    daemon = start_daemon(workers=1)
+    daemon = start_daemon(workers=1, listen=["127.0.0.1:0", f"unix:{tmp_path / 'chat.sock'}"])
     register(daemon, "alice", "bob")
     path = accounts_file(daemon)
     content = path.read_bytes()
@@ -354,7 +359,8 @@ def test_a_damaged_file_costs_accounts_only_and_only_as_long_as_it_is_damaged(
     for line in ("JOIN alice", f"JOIN alice {PASSWORD}", f"JOIN nobody {PASSWORD}"):
         answer = expect_refusal(client, line, "INTERNAL")
         assert answer.endswith("try again later, tell the operator")
-    guest, other = daemon.join("guest"), daemon.join("other")
+    guest, other = daemon.join("guest"), daemon.connect(address=daemon.addresses[1])
+    other.join("other")
     guest.say("other", "hi")
     other.expect("CHAT guest hi")
     for _ in range(2):

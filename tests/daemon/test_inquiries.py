@@ -24,10 +24,17 @@ if TYPE_CHECKING:
 RESUMED = r"NOTE RESUMED: .*"
 
 
-@pytest.fixture(params=["exact", "fast"])
+WAYS: dict[str, dict[str, object]] = {
+    "exact": {},
+    "fast": {"durability": "fast"},
+    "old kernel": {"program": "tests.daemon.old_kernel"},
+}
+
+
+@pytest.fixture(params=WAYS)
 def daemon(request: pytest.FixtureRequest, start_daemon: StartDaemon, tmp_path: Path) -> Daemon:
     """Where alice has an account; the second address is a Unix socket."""
-    return start_with_alice(start_daemon, tmp_path, durability=request.param)
+    return start_with_alice(start_daemon, tmp_path, **WAYS[request.param])
 
 
 @pytest.fixture
