@@ -78,6 +78,7 @@ import os
 from typing import TYPE_CHECKING, Final, NamedTuple
 
 from prefork_chat.errors import StartError
+from prefork_chat.registry.endings import Endings
 from prefork_chat.registry.index import NOWHERE, NameIndex
 from prefork_chat.registry.layout import (
     BYTE_MASK,
@@ -134,8 +135,9 @@ class Location(NamedTuple):
 class Registry:
     """All slots, the name index and the worker table, in one piece of shared memory.
 
-    `table` is its WorkerTable of `workers` rows, `capacity` its number of slots, `threads` the
-    loops of each worker. `progress[slot]` is a word of 64 bits for the loop that owns the session:
+    `table` is its WorkerTable of `workers` rows, `endings` tells of workers that have ended,
+    `capacity` is its number of slots, `threads` the loops of each worker. `progress[slot]` is a
+    word of 64 bits for the loop that owns the session:
     only that loop writes it, without a lock, and only while it does; a claim sets it to 0, and a
     take-over clears a flag in it. `positions[slot]` is another, which the claimer has to set.
     `registered` says which names may be accounts, `penalties` who may not try passwords now. A key
@@ -149,6 +151,7 @@ class Registry:
         "_slots",
         "_write_semaphore",
         "capacity",
+        "endings",
         "penalties",
         "positions",
         "progress",
@@ -163,6 +166,8 @@ class Registry:
         view = memoryview(memory.map)
         header = view[:HEADER_BYTES].cast("q")
         if (header[MAGIC], header[VERSION]) != (MAGIC_NUMBER, VERSION_NUMBER):
+            header.release()
+            view.release()  # the traceback would keep it, and so the memory, from being closed
             raise StartError("the shared memory is not a registry of this version")
         layout = Layout(header[CAPACITY], header[WORKERS], header[THREADS])
         self.capacity = layout.capacity
@@ -180,6 +185,7 @@ class Registry:
         self.positions = view[layout.positions].cast("q")
         self.registered = NameFilter(view[layout.registered], self._index.tag)
         self.penalties = Penalties(view[layout.penalties].cast("q"), self._index.tag)
+        self.endings = Endings(view[layout.endings].cast("q"))
 
     @classmethod
     def create(
@@ -216,6 +222,7 @@ class Registry:
         self.positions.release()
         self.registered.close()
         self.penalties.close()
+        self.endings.close()
         self._header.release()
 
     # Writers: each takes the write semaphore, which is 0.6 us of its time. All times here: among

@@ -22,6 +22,7 @@ def test_parts_begin_on_cache_lines_and_do_not_overlap(size: tuple[int, int, int
         parts.index_slots,
         parts.slots,
         parts.positions,
+        parts.endings,
         parts.registered,
         parts.penalties,
     ):
