@@ -162,6 +162,11 @@ def unsure(question: Question) -> bytes:
     return err(question.verb, Code.UNSURE, text, question.tag)
 
 
+def failed(question: Question) -> bytes:
+    """Return what is said when our own fault keeps a question from being answered."""
+    return err(question.verb, Code.INTERNAL, tag=question.tag)
+
+
 def no_accounts(question: Authenticate | SetPassword) -> bytes:
     """Return the refusal of a password, by a server that keeps none."""
     text = b"this server keeps no passwords: JOIN <username> without one"
