@@ -22,6 +22,7 @@ does.
         progress     claimed: the owner loop's word, 0 at first
         name         as typed, padded with zeros
     positions    <q> per slot     of the owner loop: how much of the client's stream is dealt with
+    consoles     one line, then one for each loop; words: see `consoles`
 
 The name index has a power of two of places, at least twice the capacity: never over half full.
 A client costs 72 bytes of slot and, at 10,000 or 20,000 clients, 39 bytes of index: 1 and 2 MB. All
@@ -36,7 +37,7 @@ from dataclasses import dataclass
 from typing import Final
 
 MAGIC_NUMBER: Final = int.from_bytes(b"preforkR", "little")
-VERSION_NUMBER: Final = 2
+VERSION_NUMBER: Final = 3
 """One more with every change of this layout; a process refuses memory of another version."""
 
 WORD_BYTES: Final = 8
@@ -92,6 +93,9 @@ MAX_WORKERS: Final = 256
 MAX_THREADS: Final = 256
 """t_id has one byte in the owner word."""
 
+CONSOLES: Final = 4
+"""How many consoles the operator may have open at once; at most LINE_WORDS - 1."""
+
 
 @dataclass(frozen=True, slots=True)
 class Layout:
@@ -138,9 +142,14 @@ class Layout:
         return _part(self.slots.stop, self.capacity * WORD_BYTES)
 
     @property
+    def consoles(self) -> slice:
+        """A line, and one for each loop."""
+        return _part(self.positions.stop, (1 + self.workers * self.threads) * LINE_BYTES)
+
+    @property
     def total_bytes(self) -> int:
         """Size of the shared memory."""
-        return int(self.positions.stop)
+        return int(self.consoles.stop)
 
 
 def _part(previous_end: int, size: int) -> slice:

@@ -78,6 +78,7 @@ import os
 from typing import TYPE_CHECKING, Final, NamedTuple
 
 from prefork_chat.errors import StartError
+from prefork_chat.registry.consoles import Consoles
 from prefork_chat.registry.index import NOWHERE, NameIndex
 from prefork_chat.registry.layout import (
     BYTE_MASK,
@@ -135,7 +136,8 @@ class Registry:
     `table` is its WorkerTable of `workers` rows, `capacity` its number of slots, `threads` the
     loops of each worker. `progress[slot]` is a word of 64 bits for the loop that owns the session:
     only that loop writes it, without a lock, and only while it does; a claim sets it to 0, and a
-    take-over clears a flag in it. `positions[slot]` is another, which the claimer has to set. A key
+    take-over clears a flag in it. `positions[slot]` is another, which the claimer has to set.
+    `consoles` are the places of those who look on. A key
     is a name folded (lower-case), a name is as typed; both are 1-32 ASCII bytes. Any method may be
     called in any thread.
     """
@@ -146,6 +148,7 @@ class Registry:
         "_slots",
         "_write_semaphore",
         "capacity",
+        "consoles",
         "positions",
         "progress",
         "table",
@@ -175,6 +178,7 @@ class Registry:
         self._slots = Slots(memory.map, layout.slots)
         self.progress = self._slots.progress
         self.positions = view[layout.positions].cast("q")
+        self.consoles = Consoles(view[layout.consoles].cast("q"), layout.workers * layout.threads)
 
     @classmethod
     def create(
@@ -209,6 +213,7 @@ class Registry:
         self.table.close()
         self._slots.close()
         self.positions.release()
+        self.consoles.close()
         self._header.release()
 
     # Writers: each takes the write semaphore, which is 0.6 us of its time. All times here: among
