@@ -133,8 +133,10 @@ def _join(_session: Session, rest: bytes, tag: bytes) -> Effect:
     return Claim(name, fold(name), tag)
 
 
-def _chat(_session: Session, rest: bytes, tag: bytes) -> Effect:
+def _chat(session: Session, rest: bytes, tag: bytes) -> Effect:
     dest, _, message = rest.partition(b" ")
+    if message and session.muted:
+        return Refuse(undelivered(Code.DENIED, dest, tag))
     if message:
         return (
             Route(tag, dest, message) if is_name(dest) else Refuse(unknown_destination(dest, tag))

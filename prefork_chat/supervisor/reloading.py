@@ -30,6 +30,7 @@ FIXED: Final = (
     "server.backlog",
     "server.unix_socket_mode",
     "limits.pair_buffer_bytes",
+    "operator.see_messages",  # everybody has been greeted by it
 )
 
 

@@ -25,6 +25,7 @@ if TYPE_CHECKING:
 
     from prefork_chat.inheritance import Inheritance
     from prefork_chat.worker.connection import Connection, Pause
+    from prefork_chat.worker.events import Events
 
 READABLE: Final = select.EPOLLIN | select.EPOLLRDHUP | select.EPOLLET
 """Edge-triggered: a line without an end stays in the kernel, and must not wake us for ever."""
@@ -47,6 +48,7 @@ class Clients:
 
     __slots__ = (
         "_epoll",
+        "_events",
         "_is_exact",
         "_keeper",
         "_over",
@@ -64,8 +66,9 @@ class Clients:
         "unread",
     )
 
-    def __init__(self, epoll: select.epoll, inheritance: Inheritance) -> None:
+    def __init__(self, epoll: select.epoll, inheritance: Inheritance, events: Events) -> None:
         self._epoll = epoll
+        self._events = events
         self._registry = inheritance.registry
         self._keeper = inheritance.keeper
         self._is_exact = inheritance.config.server.durability == "exact"
@@ -116,6 +119,7 @@ class Clients:
         """Free the names of those who have left (takes the registry's write semaphore)."""
         for connection in self._withdrawn:
             self._registry.withdraw(connection.slot, connection.generation)
+            self._events.left(connection.session.name)
         self._withdrawn.clear()
 
     def say(self, connection: Connection, *lines: bytes) -> None:

@@ -30,6 +30,7 @@ if TYPE_CHECKING:
     from prefork_chat.worker.clients import Clients
     from prefork_chat.worker.connection import Connection
     from prefork_chat.worker.departures import Departures
+    from prefork_chat.worker.operator import Operator
 
 
 MOST_LINES = 4096
@@ -40,13 +41,20 @@ of 3,000 WHOS would otherwise be answered with hundreds of megabytes."""
 class Desk:
     """Carries effects out for the clients of loop (p_id, t_id)."""
 
-    __slots__ = ("_clients", "_departures", "_registry", "_table")
+    __slots__ = ("_clients", "_departures", "_operator", "_registry", "_table")
 
-    def __init__(self, inheritance: Inheritance, clients: Clients, departures: Departures) -> None:
+    def __init__(
+        self,
+        inheritance: Inheritance,
+        clients: Clients,
+        departures: Departures,
+        operator: Operator,
+    ) -> None:
         self._registry = inheritance.registry
         self._table = inheritance.table
         self._clients = clients
         self._departures = departures
+        self._operator = operator
 
     def carry_out(self, connection: Connection, effect: Effect, now: float) -> None:
         """Do what `effect` asks and answer the client; `now` is the turn's monotonic time."""
@@ -75,6 +83,9 @@ class Desk:
                 assert_never(effect)
 
     def _claim(self, connection: Connection, claim: Claim) -> bytes:
+        objection = self._operator.objection(connection, claim)
+        if objection is not None:
+            return objection
         try:
             self._registry.enter(connection.slot, connection.generation, claim.key, claim.name)
         except NameInUse:
@@ -82,6 +93,7 @@ class Desk:
         self._departures.forget_login(connection)
         answer = outcomes.joined(connection.session, claim)
         self._clients.enter(connection)
+        self._operator.welcome(connection)
         return answer
 
     def _figures(self) -> dict[bytes, int]:

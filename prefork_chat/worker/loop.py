@@ -34,14 +34,17 @@ from prefork_chat.protocol.envelope import Origin
 from prefork_chat.protocol.names import fold
 from prefork_chat.protocol.replies import Code
 from prefork_chat.registry import table
+from prefork_chat.registry.consoles import WATCHED
 from prefork_chat.worker import counters, progress
 from prefork_chat.worker.adoption import Adopted, Adoption
 from prefork_chat.worker.clients import Clients
 from prefork_chat.worker.connection import Pause
 from prefork_chat.worker.departures import Departures
 from prefork_chat.worker.desk import Desk
+from prefork_chat.worker.events import Events
 from prefork_chat.worker.journal import Journal
 from prefork_chat.worker.leaving import Leaving
+from prefork_chat.worker.operator import Operator
 from prefork_chat.worker.pace import Pace
 from prefork_chat.worker.receipts import Careful, Receipts
 from prefork_chat.worker.routes import Routes
@@ -120,14 +123,18 @@ class Loop:
         self._wake = os.eventfd(0, os.EFD_NONBLOCK | os.EFD_CLOEXEC)
         self._epoll.register(self._inbox, EPOLLIN)
         self._epoll.register(self._wake, EPOLLIN)
-        self._clients = Clients(self._epoll, inheritance)
+        self._events = Events(inheritance, t_id)
+        self._clients = Clients(self._epoll, inheritance, self._events)
         self._routes = Routes(inheritance, t_id, self._epoll, self._clients)
         self._receipts = Receipts(inheritance, t_id, self._clients, self._routes)
         self._departures = Departures(self._clients, config.server.login_seconds)
-        self._desk = Desk(inheritance, self._clients, self._departures)
+        self._operator = Operator(inheritance, self._clients, self._departures, self._events)
+        self._desk = Desk(inheritance, self._clients, self._departures, self._operator)
         self._pace = Pace(self._clients, config.limits)
-        loops = inheritance.table.workers * inheritance.table.threads
-        self._journal = Journal(inheritance.journals[t_id], loops)
+        self._consoles = inheritance.registry.consoles.words
+        is_seen = config.operator.see_messages
+        self._greeting = replies.greeting(__version__.encode(), is_seen=is_seen)
+        self._journal = Journal(inheritance.journals[t_id], inheritance.registry.consoles.senders)
         self._parts = Parts(
             inheritance.registry,
             self._journal,
@@ -170,6 +177,7 @@ class Loop:
         adopted = self._adoption.run(sessions, partial(self._greet, now=monotonic()))
         self._inbox_at = monotonic()
         self._taken = self._journal.taken()
+        self._events.announce(self._taken)
         counters.follow_peeks(self._inbox)
         return adopted
 
@@ -225,6 +233,7 @@ class Loop:
     def _turn(self, events: list[tuple[int, int]]) -> None:
         now = monotonic()
         by_fd = self._clients.by_fd
+        self._events.is_watched = self._consoles[WATCHED]
         if self._clients.unread:
             events = self._clients.add_unread(events)
         for fd, event in events:
@@ -240,6 +249,8 @@ class Loop:
                 self._deliver(origin, lines)
         if not self._transaction.is_empty:
             self._transaction.carry_out()
+        if self._events.are_due:
+            self._events.publish()
         self._look_at_the_clock(now)
         if self._is_leaving and self._transaction.is_empty:
             self._leaving.advance(now)
@@ -371,6 +382,8 @@ class Loop:
         self, connection: Connection, line: bytes, filled: list[Outbox], now: float
     ) -> None:
         """Carry out a line that is not a plain CHAT to somebody who is here."""
+        if connection.session.muted:
+            self._operator.reconsider(connection)
         effect = execute(connection.session, line)
         if not isinstance(effect, Route):
             self._seal(connection, filled)
@@ -420,6 +433,8 @@ class Loop:
         header, _, body = section.partition(b"\n")
         if header.startswith(envelope.MESSAGES):
             self._deliver(self._origin(header), body.split(b"\n"))
+        elif header.startswith(envelope.DIRECTIVE):
+            self._operator.obey(header, body, self._inbox_at)
         else:
             self._receipts.receive(*envelope.parse_receipts(header), body)
 
@@ -460,6 +475,8 @@ class Loop:
             tagged = careful.accepted
         if accepted or tagged:
             self._receipts.deliveries.append((origin, accepted, tagged))
+        if self._events.is_watched:
+            self._events.said(origin, lines if careful is None else careful.delivered(lines))
 
     def _deliver_carefully(self, line: bytes, prefix: bytes, careful: Careful) -> None:
         """Deliver a line with a tag, to a name in other letters, to a slow reader, to nobody."""
@@ -471,6 +488,7 @@ class Loop:
         backlog = connection.backlog
         if backlog is not None and backlog.pending_bytes >= self._pending_limit:
             self._refused += 1
+            careful.refused.append(line)
             careful.refusals.append(outcomes.undelivered(Code.BUSY, destination, tag))
             return
         self._clients.say(connection, prefix + message)
@@ -496,7 +514,7 @@ class Loop:
     def _greet(self, connection: Connection, now: float) -> None:
         """Say hello to a client that has not heard it yet."""
         connection.flags |= progress.GREETED
-        self._clients.say(connection, replies.greeting(__version__.encode()))
+        self._clients.say(connection, self._greeting)
         self._departures.expect_login(connection, now)
         if self._is_stopping:
             self._say_stopping(connection)
