@@ -12,7 +12,7 @@ import sys
 from typing import TYPE_CHECKING
 
 from prefork_chat import __version__
-from prefork_chat.cli import check_config, ctl, ipc, serve
+from prefork_chat.cli import check_config, console, ctl, ipc, serve
 from prefork_chat.errors import PreforkChatError
 
 if TYPE_CHECKING:
@@ -47,6 +47,7 @@ def build_parser() -> argparse.ArgumentParser:
     subcommands = parser.add_subparsers(title="commands", metavar="COMMAND")
     serve.add_parser(subcommands)
     ctl.add_parser(subcommands)
+    console.add_parser(subcommands)
     check_config.add_parser(subcommands)
     ipc.add_parser(subcommands)
     return parser
