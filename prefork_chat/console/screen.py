@@ -15,7 +15,7 @@ import sys
 import termios
 from typing import TYPE_CHECKING, Final, Protocol
 
-from prefork_chat.console.editor import Editor, Special
+from prefork_chat.console.editor import PROMPT, Editor, Special
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Sequence
@@ -126,12 +126,12 @@ class Terminal:
         self.show([f"!! {line}"])
 
     def read(self) -> list[str | Special]:
-        """Return what was entered, and show the rest."""
+        """Return what was entered, which stays above, and show the rest."""
         data = os.read(self.keys, _READ_BYTES)
         if not data:
             return [Special.END]
         entered = self._editor.feed(data)
-        self.show(())
+        self.show([f"{PROMPT}{line}" for line in entered if isinstance(line, str)])
         return entered
 
     def _columns(self) -> int:
