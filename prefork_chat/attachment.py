@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Final
 
 from prefork_chat import control
 from prefork_chat.control import Attach, Attached, Done, Failed, Handed
-from prefork_chat.errors import NotRunning, OperationError, StartError
+from prefork_chat.errors import OperationError, StartError
 from prefork_chat.registry.ipc import SharedMemory
 from prefork_chat.registry.view import RegistryView
 
@@ -104,7 +104,7 @@ def receive(
     names: list[str] = []
     received: list[int] = []
     data = b""
-    with connect(directory) as connection:
+    with control.connect(directory) as connection:
         try:
             connection.sendall(control.encode(Attach(tuple(parts))))
             while True:
@@ -129,28 +129,6 @@ def receive(
                             raise OperationError(f"not understood: {strange}")
         except OSError as error:
             raise OperationError(f"the daemon has hung up: {error.strerror}") from error
-
-
-def connect(directory: Path) -> socket.socket:
-    """Connect to the daemon in `directory`; raises NotRunning or OperationError."""
-    try:
-        fd = os.open(directory, os.O_PATH | os.O_DIRECTORY)
-    except (FileNotFoundError, NotADirectoryError) as error:
-        raise NotRunning(f"no daemon runs in {directory}") from error
-    except OSError as error:
-        raise OperationError(f"{directory}: {error.strerror}") from error
-    daemon = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
-    try:
-        daemon.connect(control.socket_path(fd))
-    except (FileNotFoundError, ConnectionRefusedError) as error:
-        daemon.close()
-        raise NotRunning(f"no daemon runs in {directory}") from error
-    except OSError as error:
-        daemon.close()
-        raise OperationError(f"{directory}: {error.strerror}") from error
-    finally:
-        os.close(fd)
-    return daemon
 
 
 def _receive(connection: socket.socket) -> tuple[bytes, array[int]]:

@@ -17,10 +17,17 @@ only (unix(7)).
 
 from __future__ import annotations
 
-from typing import Final, TypeAlias
+import os
+import socket
+from typing import TYPE_CHECKING, Final, TypeAlias
 
 import msgspec
 from msgspec import Struct
+
+from prefork_chat.errors import NotRunning, OperationError
+
+if TYPE_CHECKING:
+    from pathlib import Path
 
 SOCKET_NAME: Final = "admin"
 REQUEST_BYTES: Final = 1024
@@ -164,3 +171,25 @@ def decode_request(line: bytes) -> Request:
 def decode_answer(line: bytes) -> Answer:
     """Read a line that the supervisor sent; raises ValueError."""
     return _answer_decoder.decode(line)
+
+
+def connect(directory: Path) -> socket.socket:
+    """Connect to the daemon in `directory`; raises NotRunning or OperationError."""
+    try:
+        fd = os.open(directory, os.O_PATH | os.O_DIRECTORY)
+    except (FileNotFoundError, NotADirectoryError) as error:
+        raise NotRunning(f"no daemon runs in {directory}") from error
+    except OSError as error:
+        raise OperationError(f"{directory}: {error.strerror}") from error
+    daemon = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+    try:
+        daemon.connect(socket_path(fd))
+    except (FileNotFoundError, ConnectionRefusedError) as error:
+        daemon.close()
+        raise NotRunning(f"no daemon runs in {directory}") from error
+    except OSError as error:
+        daemon.close()
+        raise OperationError(f"{directory}: {error.strerror}") from error
+    finally:
+        os.close(fd)
+    return daemon

@@ -9,10 +9,9 @@ from __future__ import annotations
 
 import signal
 import sys
-from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
-from prefork_chat import config
+from prefork_chat.cli import runtime
 from prefork_chat.cli.serve import open_standard_files
 
 if TYPE_CHECKING:
@@ -35,10 +34,7 @@ def add_parser(subcommands: argparse._SubParsersAction[argparse.ArgumentParser])
         "done; 1: something was not; 3: no daemon runs there.",
         allow_abbrev=False,
     )
-    parser.add_argument(
-        "--config", metavar="FILE", type=Path, help="the daemon's configuration file"
-    )
-    parser.add_argument("--runtime-dir", metavar="DIRECTORY", help="the daemon's runtime directory")
+    runtime.add_arguments(parser)
     parser.add_argument(
         "--follow", action="store_true", help="print what happens as plain lines, until Ctrl-C"
     )
@@ -59,10 +55,7 @@ def run(arguments: argparse.Namespace) -> int:
     from prefork_chat.console.screen import Streams, Terminal, is_terminal  # noqa: PLC0415
 
     open_standard_files()
-    overrides = (
-        {} if arguments.runtime_dir is None else {"server.runtime_dir": arguments.runtime_dir}
-    )
-    directory = config.resolve_runtime_dir(config.load(arguments.config, overrides))
+    directory = runtime.resolve(arguments)
     is_at_terminal = is_terminal() and not arguments.follow
     manner = Manner(
         looks_on=is_at_terminal or arguments.follow,

@@ -19,8 +19,8 @@ from contextlib import ExitStack
 from typing import TYPE_CHECKING, Final
 
 from prefork_chat import control
-from prefork_chat.attachment import CONSOLES, PAIRS, attach, connect
-from prefork_chat.control import Client, Clients, Done, Failed, Seated, Visit
+from prefork_chat.attachment import CONSOLES, PAIRS, attach
+from prefork_chat.control import Client, Clients, Done, Failed, Seated, Visit, connect
 from prefork_chat.errors import OperationError
 from prefork_chat.protocol import directives, events
 from prefork_chat.protocol.envelope import pack_datagram

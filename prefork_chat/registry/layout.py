@@ -22,6 +22,7 @@ does.
         progress     claimed: the owner loop's word, 0 at first
         name         as typed, padded with zeros
     positions    <q> per slot     of the owner loop: how much of the client's stream is dealt with
+    endings      <8q> for each of the last ENDINGS ends of workers; fields: see `endings`
     consoles     one line, then one for each loop; words: see `consoles`
 
 The name index has a power of two of places, at least twice the capacity: never over half full.
@@ -37,7 +38,7 @@ from dataclasses import dataclass
 from typing import Final
 
 MAGIC_NUMBER: Final = int.from_bytes(b"preforkR", "little")
-VERSION_NUMBER: Final = 3
+VERSION_NUMBER: Final = 4
 """One more with every change of this layout; a process refuses memory of another version."""
 
 WORD_BYTES: Final = 8
@@ -84,6 +85,9 @@ LENGTH_BYTE: Final = 0 if sys.byteorder == "little" else 7
 T_ID_BYTE: Final = 1 if sys.byteorder == "little" else 6
 P_ID_BYTE: Final = 2 if sys.byteorder == "little" else 5
 """Where they are among the bytes of the word."""
+
+ENDINGS: Final = 16
+"""Ends of workers that are remembered."""
 
 TAG_BYTES: Final = 8
 INDEX_SLOT_BYTES: Final = 4
@@ -142,9 +146,14 @@ class Layout:
         return _part(self.slots.stop, self.capacity * WORD_BYTES)
 
     @property
+    def endings(self) -> slice:
+        """The last ends of workers."""
+        return _part(self.positions.stop, ENDINGS * LINE_BYTES)
+
+    @property
     def consoles(self) -> slice:
         """A line, and one for each loop."""
-        return _part(self.positions.stop, (1 + self.workers * self.threads) * LINE_BYTES)
+        return _part(self.endings.stop, (1 + self.workers * self.threads) * LINE_BYTES)
 
     @property
     def total_bytes(self) -> int:

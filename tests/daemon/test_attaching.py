@@ -11,8 +11,8 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from prefork_chat import attachment, control
-from prefork_chat.attachment import PAIRS, attach, connect, receive
+from prefork_chat import control
+from prefork_chat.attachment import PAIRS, attach, receive
 from prefork_chat.errors import NotRunning, OperationError
 from prefork_chat.registry import layout
 from tests.harness.processes import fd_count
@@ -76,7 +76,7 @@ def test_whoever_attaches_costs_the_daemon_no_descriptor(daemon: Daemon) -> None
     for _ in range(50):
         attach(daemon.directory, PAIRS).close()
     for _ in range(50):
-        with connect(daemon.directory) as hasty:
+        with control.connect(daemon.directory) as hasty:
             hasty.sendall(control.encode(control.Attach(("registry", "pairs"))))
     until(lambda: fd_count(daemon.pid) <= before, "descriptors to be closed")
 
@@ -116,7 +116,7 @@ def test_an_answer_that_makes_no_sense_is_an_error(
     with other:
         other.sendall(answer)
         other.shutdown(socket.SHUT_WR)
-        monkeypatch.setattr(attachment, "connect", lambda _: ours)
+        monkeypatch.setattr(control, "connect", lambda _: ours)
         with pytest.raises(OperationError, match=complaint):
             attach(tmp_path)
 
@@ -126,6 +126,6 @@ def test_a_daemon_that_goes_in_the_middle_is_an_error(
 ) -> None:
     ours, other = socket.socketpair()
     other.close()
-    monkeypatch.setattr(attachment, "connect", lambda _: ours)
+    monkeypatch.setattr(control, "connect", lambda _: ours)
     with pytest.raises(OperationError, match="the daemon has hung up: Broken pipe"):
         attach(tmp_path)

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from tests.harness.terminal import Terminal
+from tests.harness.teletype import Teletype
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -25,15 +25,15 @@ def command(directory: Path, *flags: str) -> list[str]:
 
 
 @pytest.fixture
-def terminal(daemon: Daemon) -> Iterator[Terminal]:
+def terminal(daemon: Daemon) -> Iterator[Teletype]:
     """A console of the common daemon at a terminal, when it shows its prompt."""
-    with Terminal(command(daemon.directory)) as terminal:
+    with Teletype(command(daemon.directory)) as terminal:
         terminal.wait_until(lambda: terminal.rows[-1] == "operator> ")
         yield terminal
 
 
 def test_what_comes_does_not_tear_the_line_that_is_being_typed(
-    daemon: Daemon, terminal: Terminal
+    daemon: Daemon, terminal: Teletype
 ) -> None:
     terminal.press("helo")
     terminal.press("\x1b[D")
@@ -50,7 +50,7 @@ def test_what_comes_does_not_tear_the_line_that_is_being_typed(
     assert prompts == ["operator> hello", "operator> "]
 
 
-def test_a_flood_leaves_the_line_whole(daemon: Daemon, terminal: Terminal) -> None:
+def test_a_flood_leaves_the_line_whole(daemon: Daemon, terminal: Teletype) -> None:
     alice = daemon.join("alice")
     terminal.press("/kick ali")
     for _ in range(20):
@@ -64,9 +64,9 @@ def test_a_flood_leaves_the_line_whole(daemon: Daemon, terminal: Terminal) -> No
 
 
 def test_ctrl_d_ends_it_and_the_terminal_is_as_it_was(daemon: Daemon) -> None:
-    with Terminal(["sleep", "60"]) as untouched:
+    with Teletype(["sleep", "60"]) as untouched:
         usual = untouched.mode()
-    with Terminal(command(daemon.directory)) as terminal:
+    with Teletype(command(daemon.directory)) as terminal:
         terminal.wait_until(lambda: terminal.rows[-1] == "operator> ")
         assert terminal.mode() != usual
         terminal.press("never sent\x03")
@@ -78,21 +78,21 @@ def test_ctrl_d_ends_it_and_the_terminal_is_as_it_was(daemon: Daemon) -> None:
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGHUP])
 def test_a_signal_does_not_leave_the_terminal_in_disorder(
-    terminal: Terminal, number: signal.Signals
+    terminal: Teletype, number: signal.Signals
 ) -> None:
-    with Terminal(["sleep", "60"]) as untouched:
+    with Teletype(["sleep", "60"]) as untouched:
         usual = untouched.mode()
     terminal.process.send_signal(number)
     assert terminal.wait() == 128 + number
     assert terminal.mode() == usual
 
 
-def test_it_takes_the_terminal_again_after_a_stop(daemon: Daemon, terminal: Terminal) -> None:
+def test_it_takes_the_terminal_again_after_a_stop(daemon: Daemon, terminal: Teletype) -> None:
     own = terminal.mode()
     terminal.press("half a l")
     terminal.wait_until(lambda: terminal.rows[-1] == "operator> half a l")
     terminal.process.send_signal(signal.SIGSTOP)
-    with Terminal(["stty", "sane"]) as other:
+    with Teletype(["stty", "sane"]) as other:
         other.wait()
     terminal.resize(20)
     terminal.process.send_signal(signal.SIGCONT)
@@ -107,7 +107,7 @@ def test_it_takes_the_terminal_again_after_a_stop(daemon: Daemon, terminal: Term
 
 def test_a_terminal_that_can_do_nothing_gets_plain_lines(daemon: Daemon) -> None:
     alice = daemon.join("alice")
-    with Terminal(command(daemon.directory), term="dumb") as terminal:
+    with Teletype(command(daemon.directory), term="dumb") as terminal:
         terminal.press("good morning\n/quit\n")
         assert terminal.wait() == 0
         terminal.wait_for_row("-- told 1 person")

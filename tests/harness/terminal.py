@@ -1,113 +1,107 @@
-"""A terminal as a test has it: what a program draws on it, row by row, and keys to press.
+"""A real terminal for a program: tmux draws it, and tests press keys and look at it.
 
-Understands as much as the console draws: CR, LF, "erase to the end of the row", "cursor right".
-Anything else that would command a terminal fails the test.
+Each terminal is a tmux server of its own, with its socket in the test's directory; it ends with the
+block. What a program that has ended leaves on it is still to be seen.
 """
 
 from __future__ import annotations
 
-import fcntl
 import os
 import re
-import select
-import struct
+import shlex
+import shutil
 import subprocess
-import termios
-import time
-from typing import TYPE_CHECKING, Any, Final, Self
+from typing import TYPE_CHECKING, Final
 
+from tests.harness import processes
 from tests.harness.program import ROOT
-from tests.harness.waiting import PATIENCE_SECONDS
+from tests.harness.waiting import PATIENCE_SECONDS, until
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Sequence
+    from pathlib import Path
+    from typing import Self
 
-_piece: Final = re.compile(r"\r|\n|\x1b\[K|\x1b\[(\d+)C|[^\x00-\x1f\x7f-\x9f]+|(.)", re.DOTALL)
+_ENDED: Final = re.compile(r"\[ended: (\d+)\]")
+
+
+def is_there() -> bool:
+    """Say whether this machine has a tmux."""
+    return shutil.which("tmux") is not None
 
 
 class Terminal:
-    """A program at a terminal of its own. A context manager: killed at its end.
+    """One program in a terminal of `columns` by `lines`."""
 
-    `rows` are all that were ever drawn, the last one is where the cursor is, in `column`.
-    """
-
-    def __init__(self, command: Sequence[str], columns: int = 80, term: str = "xterm") -> None:
-        """Start the program."""
-        self._ours, self._theirs = os.openpty()
-        self.resize(columns)
-        self.process: Final = subprocess.Popen(
-            command,
-            cwd=ROOT,
-            env=os.environ | {"TERM": term},
-            stdin=self._theirs,
-            stdout=self._theirs,
-            stderr=self._theirs,
-            start_new_session=True,
-        )
-        self.rows: Final = [""]
-        self.column = 0
-        self._undrawn = ""
-
-    def resize(self, columns: int) -> None:
-        """Make it so many columns wide."""
-        fcntl.ioctl(self._ours, termios.TIOCSWINSZ, struct.pack("HHHH", 24, columns, 0, 0))
-
-    def press(self, keys: str) -> None:
-        """Press keys."""
-        os.write(self._ours, keys.encode())
-
-    def mode(self) -> list[Any]:
-        """Return how the terminal is set."""
-        return termios.tcgetattr(self._theirs)
-
-    def wait_until(self, is_so: Callable[[], bool]) -> None:
-        """Draw what comes until it is so."""
-        deadline = time.monotonic() + PATIENCE_SECONDS
-        while not is_so():
-            remaining = deadline - time.monotonic()
-            assert remaining > 0, f"waited in vain; column {self.column} of {self.rows[-30:]}"
-            if select.select([self._ours], [], [], min(remaining, 0.05))[0]:
-                self._draw(os.read(self._ours, 65_536).decode())
-
-    def wait_for_row(self, pattern: str) -> None:
-        """Draw what comes until a row matches wholly."""
-        matches = re.compile(pattern).fullmatch
-        self.wait_until(lambda: any(matches(row.rstrip()) for row in self.rows))
-
-    def wait(self) -> int:
-        """Draw what comes until the program ends; return its exit code."""
-        self.wait_until(lambda: self.process.poll() is not None)
-        return self.process.wait()
+    def __init__(
+        self,
+        directory: Path,
+        command: Sequence[str],
+        *,
+        term: str = "screen-256color",
+        columns: int = 120,
+        lines: int = 30,
+    ) -> None:
+        """Start `command` in the checkout."""
+        self._socket: Final = directory / "tmux"
+        environ = {**os.environ, "LC_ALL": "C.UTF-8", "TERM": "xterm-256color"}
+        environ.pop("TMUX", None)
+        self._environ: Final = environ
+        size = ("-x", str(columns), "-y", str(lines))
+        # The shell tells the exit code: tmux itself forgets it at times.
+        program = f"TERM={term} {shlex.join(command)}; echo [ended: $?]; read _"
+        self._tmux("-f", os.devnull, "new-session", "-d", *size, "-c", str(ROOT), program)
 
     def __enter__(self) -> Self:
         return self
 
     def __exit__(self, *_: object) -> None:
-        self.process.kill()
-        self.process.wait()
-        os.close(self._ours)
-        os.close(self._theirs)
+        self._tmux("kill-server", check=False)
 
-    def _draw(self, text: str) -> None:
-        text = self._undrawn + text
-        end = text.rfind("\x1b")
-        if end >= 0 and re.fullmatch(r"\x1b(\[\d*)?", text[end:]):  # the rest of it comes
-            text, self._undrawn = text[:end], text[end:]
-        else:
-            self._undrawn = ""
-        for piece in _piece.finditer(text):
-            assert piece[2] is None, f"{piece[2]!r} in {text!r}"
-            row = self.rows[-1].ljust(self.column)
-            match piece[0][0], piece[1]:
-                case "\r", _:
-                    self.column = 0
-                case "\n", _:
-                    self.rows.append("")
-                case "\x1b", None:
-                    self.rows[-1] = row[: self.column]
-                case "\x1b", steps:
-                    self.column += int(steps)
-                case _:
-                    end = self.column + len(piece[0])
-                    self.rows[-1] = row[: self.column] + piece[0] + row[end:]
-                    self.column = end
+    def screen(self) -> str:
+        """Return what is to be seen."""
+        return self._tmux("capture-pane", "-p")
+
+    def history(self) -> str:
+        """Return what is to be seen, and what has scrolled away above it."""
+        return self._tmux("capture-pane", "-p", "-S", "-")
+
+    def wait_for(self, text: str, seconds: float = PATIENCE_SECONDS) -> str:
+        """Wait until `text` is to be seen; return the picture."""
+        try:
+            until(lambda: text in self.screen(), f"{text!r} in the terminal", seconds)
+        except AssertionError as error:
+            raise AssertionError(f"{error}, which shows:\n{self.screen()}") from error
+        return self.screen()
+
+    def press(self, *keys: str) -> None:
+        """Press keys, by the names that tmux has for them."""
+        self._tmux("send-keys", *keys)
+
+    def resize(self, columns: int, lines: int) -> None:
+        """Give the terminal another size."""
+        self._tmux("resize-window", "-x", str(columns), "-y", str(lines))
+
+    def pid(self) -> int:
+        """Return the pid of the program."""
+        shell = int(self._tmux("display-message", "-p", "#{pane_pid}"))
+        return until(lambda: processes.children_of(shell), "the program to start")[0].pid
+
+    def wait_for_end(self) -> int:
+        """Wait until the program has ended; return its exit code."""
+        until(lambda: _ENDED.search(self.screen()), "the program to end")
+        found = _ENDED.search(self.screen())
+        assert found is not None
+        return int(found[1])
+
+    def _tmux(self, *words: str, check: bool = True) -> str:
+        done = subprocess.run(
+            ["tmux", "-S", str(self._socket), *words],
+            env=self._environ,
+            capture_output=True,
+            text=True,
+            timeout=PATIENCE_SECONDS,
+            check=False,
+        )
+        assert done.returncode == 0 or not check, done
+        return done.stdout

@@ -17,8 +17,13 @@ def test_parts_begin_on_cache_lines_and_do_not_overlap(size: tuple[int, int, int
     parts = Layout(*size)
     end = layout.HEADER_BYTES
     for part in (
-        *(parts.table, parts.tags, parts.index_slots),
-        *(parts.slots, parts.positions, parts.consoles),
+        parts.table,
+        parts.tags,
+        parts.index_slots,
+        parts.slots,
+        parts.positions,
+        parts.endings,
+        parts.consoles,
     ):
         assert part.start % layout.LINE_BYTES == 0
         assert end <= part.start < part.stop
