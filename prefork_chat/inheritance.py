@@ -10,6 +10,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
 
+from prefork_chat.registry.layout import CONSOLES
+
 if TYPE_CHECKING:
     import socket
     from collections.abc import Mapping
@@ -28,6 +30,19 @@ During an upgrade they do: they send each other datagrams, adopt each other's se
 and speak to the same keeper. So it grows with every change of what any of these looks like or
 means. (The registry's layout has a number of its own.)
 """
+
+
+def senders(workers: int, threads: int) -> int:
+    """How many there are of whom a loop may get numbered datagrams, for so many loops.
+
+    Their indexes: the loops', and last those of the operator's consoles.
+    """
+    return workers * threads + CONSOLES
+
+
+def sender_of_console(workers: int, threads: int, place: int) -> int:
+    """The index under which the datagrams of the console at a place are numbered."""
+    return senders(workers, threads) - CONSOLES + place
 
 
 @dataclass(frozen=True, slots=True)

@@ -22,6 +22,7 @@ from prefork_chat import control
 from prefork_chat.attachment import CONSOLES, PAIRS, attach
 from prefork_chat.control import Client, Clients, Done, Failed, Seated, Visit, connect
 from prefork_chat.errors import OperationError
+from prefork_chat.inheritance import sender_of_console
 from prefork_chat.protocol import directives, events
 from prefork_chat.protocol.envelope import pack_datagram
 from prefork_chat.protocol.events import Answered, Taken
@@ -127,7 +128,8 @@ class Link:
         """Send a directive to every loop; return its number, and the indexes of the loops."""
         self._number = max(self._number + 1, time.monotonic_ns())
         section = directives.pack(self.seat.place, self.seat.visit, self._number, directive)
-        sender = self._registry.consoles.sender(self.seat.place)
+        shape = (self._registry.workers, self._registry.threads)
+        sender = sender_of_console(*shape, self.seat.place)
         loops = set()
         for p_id in self._serving():
             inlet = self._attached.descriptors[f"process.{p_id}"]

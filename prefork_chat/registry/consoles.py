@@ -25,13 +25,12 @@ _VISITS: Final = 1
 
 
 class Consoles:
-    """Views of that memory, for `loops` loops; used in any process and thread."""
+    """Views of that memory; used in any process and thread."""
 
-    __slots__ = ("_loops", "words")
+    __slots__ = ("words",)
 
-    def __init__(self, words: memoryview[int], loops: int) -> None:
+    def __init__(self, words: memoryview[int]) -> None:
         """`words` is a view of format "q" of exactly that part."""
-        self._loops = loops
         self.words = words
 
     @property
@@ -70,18 +69,6 @@ class Consoles:
     def lost(self, place: int) -> int:
         """How many lines for that place have found no room, ever; any console of it counts on."""
         return sum(self.words[LINE_WORDS + place :: LINE_WORDS])
-
-    def sender(self, place: int) -> int:
-        """The index under which a place's datagrams are numbered, as loops have theirs.
-
-        The loops come first, then the place of a process that is not a worker, then these.
-        """
-        return self._loops + 1 + place
-
-    @property
-    def senders(self) -> int:
-        """How many there are of whom a loop may get numbered datagrams."""
-        return self._loops + 1 + CONSOLES
 
     def close(self) -> None:
         """Let go of the shared memory in this process."""

@@ -181,7 +181,7 @@ class Registry:
         self._slots = Slots(memory.map, layout.slots)
         self.progress = self._slots.progress
         self.positions = view[layout.positions].cast("q")
-        self.consoles = Consoles(view[layout.consoles].cast("q"), layout.workers * layout.threads)
+        self.consoles = Consoles(view[layout.consoles].cast("q"))
         self.endings = Endings(view[layout.endings].cast("q"))
 
     @classmethod

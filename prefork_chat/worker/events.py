@@ -18,6 +18,7 @@ import struct
 import termios
 from typing import TYPE_CHECKING, Final
 
+from prefork_chat.inheritance import sender_of_console
 from prefork_chat.protocol import events
 from prefork_chat.protocol.envelope import SECTION_BYTES
 
@@ -37,12 +38,23 @@ class Events:
     `is_watched` is set by the loop, once a turn: somebody wants events.
     """
 
-    __slots__ = ("_answers", "_consoles", "_loop", "_noted", "_pairs", "_shows_text", "is_watched")
+    __slots__ = (
+        "_answers",
+        "_consoles",
+        "_first_sender",
+        "_loop",
+        "_noted",
+        "_pairs",
+        "_shows_text",
+        "is_watched",
+    )
 
     def __init__(self, inheritance: Inheritance, t_id: int) -> None:
         self._consoles = inheritance.registry.consoles
         self._pairs = inheritance.pairs.consoles
         self._loop = inheritance.p_id * inheritance.table.threads + t_id
+        shape = (inheritance.table.workers, inheritance.table.threads)
+        self._first_sender = sender_of_console(*shape, 0)
         self._shows_text = inheritance.config.operator.see_messages
         self._noted: list[bytes] = []
         self._answers: dict[tuple[int, int], list[bytes]] = {}
@@ -82,7 +94,7 @@ class Events:
         `taken` are the numbers of the last datagrams, by sender.
         """
         for place, visit in enumerate(self._consoles.visits()):
-            number = taken[self._consoles.sender(place)]
+            number = taken[self._first_sender + place]
             if visit and number:
                 self._answers[place, visit] = [events.taken(number)]
         self.publish()

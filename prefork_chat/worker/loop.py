@@ -28,6 +28,7 @@ from prefork_chat import __version__
 from prefork_chat.chat import outcomes
 from prefork_chat.chat.commands import execute
 from prefork_chat.chat.effects import Route
+from prefork_chat.inheritance import senders
 from prefork_chat.protocol import envelope, replies
 from prefork_chat.protocol.decoder import Decoder, measure
 from prefork_chat.protocol.envelope import Origin
@@ -136,7 +137,8 @@ class Loop:
         self._consoles = inheritance.registry.consoles.words
         is_seen = config.operator.see_messages
         self._greeting = replies.greeting(__version__.encode(), is_seen=is_seen)
-        self._journal = Journal(inheritance.journals[t_id], inheritance.registry.consoles.senders)
+        numbered = senders(inheritance.table.workers, inheritance.table.threads)
+        self._journal = Journal(inheritance.journals[t_id], numbered)
         self._parts = Parts(
             inheritance.registry,
             self._journal,

@@ -5,6 +5,7 @@ from __future__ import annotations
 import itertools
 from array import array
 
+from prefork_chat.inheritance import sender_of_console, senders
 from prefork_chat.registry.consoles import WATCHED, Consoles
 from prefork_chat.registry.layout import CONSOLES, LINE_WORDS, Layout
 
@@ -15,7 +16,7 @@ def fresh() -> Consoles:
     size = Layout(10, 3, 2).consoles
     words = array("q", bytes(size.stop - size.start))
     assert len(words) == LINE_WORDS * (1 + LOOPS)
-    return Consoles(memoryview(words), LOOPS)
+    return Consoles(memoryview(words))
 
 
 def test_nobody_watches_at_first() -> None:
@@ -53,7 +54,8 @@ def test_losses_are_summed_over_loops_for_each_place() -> None:
     assert consoles.visits() == [0, 99, 0, 0]
 
 
-def test_senders_are_numbered_behind_the_loops_and_one_more() -> None:
-    consoles = fresh()
-    assert [consoles.sender(place) for place in range(CONSOLES)] == [7, 8, 9, 10]
-    assert consoles.senders == 11
+def test_senders_of_places_are_the_last_of_all() -> None:
+    indexes = [sender_of_console(3, 2, place) for place in range(CONSOLES)]
+    assert indexes[-1] == senders(3, 2) - 1
+    assert len(set(indexes)) == CONSOLES
+    assert min(indexes) >= LOOPS
