@@ -118,6 +118,7 @@ BACKLOG_UNPROTECTED: Final = "backlog.unprotected"
 ACCOUNTS_UNKNOWN: Final = "accounts.unknown"
 ACCOUNTS_FAILED: Final = "accounts.failed"
 ACCOUNTS_RECOVERED: Final = "accounts.recovered"
+BANS_UNREADABLE: Final = "bans.unreadable"
 LINE_REJECTED: Final = "line.rejected"
 # -- events: in the historian
 HISTORY_FAILED: Final = "history.failed"

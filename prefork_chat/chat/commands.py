@@ -148,8 +148,10 @@ def _pass(session: Session, rest: bytes, tag: bytes) -> Effect:
     return SetPassword(session.name, session.key, session.registered, password, tag)
 
 
-def _chat(_session: Session, rest: bytes, tag: bytes) -> Effect:
+def _chat(session: Session, rest: bytes, tag: bytes) -> Effect:
     dest, _, message = rest.partition(b" ")
+    if message and session.muted:
+        return Refuse(undelivered(Code.DENIED, dest, tag))
     if message:
         if is_room(dest):
             return TellRoom(tag, dest, message)

@@ -48,6 +48,7 @@ if TYPE_CHECKING:
     from prefork_chat.inheritance import Inheritance
     from prefork_chat.worker.clients import Clients
     from prefork_chat.worker.connection import Connection
+    from prefork_chat.worker.events import Events
     from prefork_chat.worker.journal import Reached, Record
     from prefork_chat.worker.receipts import Receipts
     from prefork_chat.worker.routes import Routes
@@ -101,6 +102,8 @@ class Rooms:
         clients: Clients,
         routes: Routes,
         receipts: Receipts,
+        *,
+        events: Events,
     ) -> None:
         self._here = (inheritance.p_id, t_id)
         self._threads = inheritance.table.threads
@@ -113,6 +116,7 @@ class Rooms:
         self._members = clients.members
         self._routes = routes
         self._receipts = receipts
+        self._events = events
         self.presence = Presence(inheritance, t_id, clients, routes)
         self._numbers = count((inheritance.generation << GENERATION_SHIFT) + 1)
         self._said: dict[tuple[Connection, LocalRoom], _Said] = {}
@@ -241,6 +245,9 @@ class Rooms:
                     said.origin, said.room.name, said.tags, loops, 0
                 )
             self._hear(said.room, said.origin, batch.batch, said.messages)
+            if self._events.is_watched:
+                heading = b"CHAT %b " % said.room.name
+                self._events.said(said.origin, [heading + message for message in said.messages])
         self._said.clear()
 
     # Delivering: what was said anywhere goes to the members here
