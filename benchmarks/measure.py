@@ -1,4 +1,4 @@
-"""`python -m benchmarks`: chooses scenarios, runs their rounds, prints the table.
+"""`python -m benchmarks [SCENARIO ...]`: measures the daemon alone and prints a table.
 
 Exit codes: 0 all was sound; 1 something was lost, doubled, reordered, refused or complained of; 2 a
 benchmark could not be run.
@@ -7,6 +7,7 @@ benchmark could not be run.
 from __future__ import annotations
 
 import argparse
+import contextlib
 import json
 import sys
 from dataclasses import replace
@@ -14,9 +15,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from benchmarks.build import BuildError, build_loadgen
-from benchmarks.daemon import DaemonError, Server
+from benchmarks.daemon import DaemonError, Server, roomy, serve
 from benchmarks.load import Load, LoadError
 from benchmarks.processes import raise_fd_limit
+from benchmarks.progress import show
 from benchmarks.report import Result, document, table
 from benchmarks.rounds import Round, Setup, run_round
 from benchmarks.scenarios import SCENARIOS, Scenario
@@ -36,7 +38,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     raise_fd_limit()
     try:
         scenarios = _scenarios(chosen)
-        setup = _setup(chosen)
+        options = _options(chosen)
+        setup = _setup(chosen, options)
         results = [_run(setup, scenario, chosen) for scenario in scenarios]
     except (BuildError, DaemonError, LoadError) as error:
         print(f"benchmarks: {error}", file=sys.stderr)
@@ -46,7 +49,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return 2
     print(table(results))
     if chosen.json:
-        settings = {"server": dict(setup.options), "transport": setup.transport}
+        settings = {"server": options, "transport": chosen.transport}
         chosen.json.write_text(json.dumps(document(results, settings), indent=2) + "\n")
     return 1 if any(result.trouble for result in results) else 0
 
@@ -95,12 +98,17 @@ def _add_server_options(group: argparse._ArgumentGroup) -> None:
         help="a configuration key of the daemon and its value in TOML: server.turn_lock=false",
     )
     group.add_argument("--transport", choices=("tcp", "unix"), default="tcp")
-    group.add_argument("--server-cpus", type=_cpus, metavar="LIST", help="such as 0 or 0,1")
-    group.add_argument("--generator-cpus", type=_cpus, metavar="LIST")
+    add_cpu_options(group)
     group.add_argument(
         "--connect", metavar="ADDRESS", help="measure the server that listens there; starts none"
     )
     group.add_argument("--pid", type=int, help="with --connect: root of its process tree")
+
+
+def add_cpu_options(group: argparse._ActionsContainer) -> None:
+    """Add the options that say on which CPUs servers and generator run."""
+    group.add_argument("--server-cpus", type=_cpus, metavar="LIST", help="such as 0 or 0,1")
+    group.add_argument("--generator-cpus", type=_cpus, metavar="LIST")
 
 
 def _cpus(text: str) -> frozenset[int]:
@@ -119,21 +127,30 @@ def _scenarios(chosen: argparse.Namespace) -> list[Scenario]:
     return [replace(known[name], load=replace(known[name].load, **changes)) for name in names]
 
 
-def _setup(chosen: argparse.Namespace) -> Setup:
-    options = {"server.workers": str(chosen.workers), "server.threads": str(chosen.threads)}
-    for assignment in chosen.set:
-        key, equals, value = assignment.partition("=")
+def assignments(words: Sequence[str]) -> dict[str, str]:
+    """Read KEY=VALUE words: configuration keys and values in TOML. Raises DaemonError."""
+    options: dict[str, str] = {}
+    for word in words:
+        key, equals, value = word.partition("=")
         if not equals:
-            raise DaemonError(f"--set {assignment}: expected KEY=VALUE")
+            raise DaemonError(f"--set {word}: expected KEY=VALUE")
         options[key.strip()] = value.strip()
-    return Setup(
-        binary=build_loadgen(),
-        server=Server(chosen.connect, chosen.pid) if chosen.connect else None,
-        options=options,
-        transport=chosen.transport,
-        server_cpus=chosen.server_cpus,
-        generator_cpus=chosen.generator_cpus,
-    )
+    return options
+
+
+def _options(chosen: argparse.Namespace) -> dict[str, str]:
+    shape = {"server.workers": str(chosen.workers), "server.threads": str(chosen.threads)}
+    return shape | assignments(chosen.set)
+
+
+def _setup(chosen: argparse.Namespace, options: dict[str, str]) -> Setup:
+    def start(load: Load) -> contextlib.AbstractContextManager[Server]:
+        if chosen.connect:
+            return contextlib.nullcontext(Server(chosen.connect, chosen.pid))
+        needed = roomy(options, load.clients)
+        return serve(needed, chosen.transport, chosen.server_cpus)
+
+    return Setup(binary=build_loadgen(), start=start, generator_cpus=chosen.generator_cpus)
 
 
 def _run(setup: Setup, scenario: Scenario, chosen: argparse.Namespace) -> Result:
@@ -142,19 +159,9 @@ def _run(setup: Setup, scenario: Scenario, chosen: argparse.Namespace) -> Result
         title = f"{scenario.name} {number}/{chosen.rounds}"
 
         def tell(joined: int, title: str = title) -> None:
-            _show(f"{title}: {joined:,} joined")
+            show(f"{title}: {joined:,} joined")
 
-        _show(title)
+        show(title)
         rounds.append(run_round(setup, scenario.load, chosen.seed + number, tell))
-    _show("")
+    show("")
     return Result(scenario, tuple(rounds))
-
-
-def _show(text: str) -> None:
-    """Say on a terminal what is going on, in one line that is written over."""
-    if sys.stderr.isatty():
-        print(f"\r\x1b[K{text}", end="", file=sys.stderr, flush=True)
-
-
-if __name__ == "__main__":
-    sys.exit(main())
