@@ -12,7 +12,6 @@ Wrong input raises `ConfigError`, which names the source and the key's path:
 from __future__ import annotations
 
 import difflib
-import ipaddress
 import os
 import re
 import tomllib
@@ -24,14 +23,13 @@ import msgspec
 import msgspec.inspect
 from msgspec import Meta, Struct
 
+from prefork_chat.addresses import DEFAULT_LISTEN, Address, parse_address
 from prefork_chat.errors import ConfigError
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
 COMMAND_LINE: Final = "command line"
-DEFAULT_LISTEN: Final = "127.0.0.1:7000"
-_UNIX_PATH_MAX_BYTES: Final = 107  # unix(7): sun_path has 108 bytes, the last one a NUL
 _KEEPALIVE_MAX_SECONDS: Final = 32767  # tcp(7), MAX_TCP_KEEPIDLE and MAX_TCP_KEEPINTVL in net/tcp.h
 _SNDBUF_MAX_BYTES: Final = 1 << 30  # socket(7): the kernel doubles the value, in an int
 _KEEPALIVE_MAX_PROBES: Final = 127  # MAX_TCP_KEEPCNT in net/tcp.h
@@ -241,21 +239,6 @@ class Config(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
 
 
 @dataclass(frozen=True, slots=True)
-class Address:
-    """Where to listen: `host` and `port`, or a Unix socket's `path`; `str` is as configured."""
-
-    family: Literal["tcp", "unix"]
-    host: str = ""
-    port: int = 0
-    path: str = ""
-
-    def __str__(self) -> str:
-        if self.family == "unix":
-            return f"unix:{self.path}"
-        return f"[{self.host}]:{self.port}" if ":" in self.host else f"{self.host}:{self.port}"
-
-
-@dataclass(frozen=True, slots=True)
 class Option:
     """What the structs above say of one option, for whoever shows or asks for it."""
 
@@ -299,21 +282,6 @@ def load(path: Path | None, overrides: Mapping[str, object] | None = None) -> Co
         section, _, key = key_path.partition(".")
         tables.setdefault(section, {})[key] = value
     return _convert(tables, COMMAND_LINE)
-
-
-def parse_address(text: str) -> Address:
-    """Parse `HOST:PORT`, `[IPV6]:PORT` or `unix:PATH`; with port 0 the kernel chooses.
-
-    Raises ConfigError.
-    """
-    if text.startswith("unix:"):
-        return _parse_unix_address(text)
-    host, colon, port = text.rpartition(":")
-    if not colon or not host:
-        raise ConfigError(f"{text!r}: expected HOST:PORT, [IPV6]:PORT or unix:PATH")
-    if re.fullmatch(r"[0-9]{1,5}", port) is None or int(port) > 65535:
-        raise ConfigError(f"{text!r}: expected a port of 0 to 65535")
-    return Address("tcp", host=_parse_host(host, text), port=int(port))
 
 
 def resolve_runtime_dir(config: Config, environ: Mapping[str, str] | None = None) -> Path:
@@ -436,28 +404,3 @@ def _suggest(table: str, key: str) -> str:
     known = () if struct is None else struct.__struct_fields__
     close = difflib.get_close_matches(key, known, n=1)
     return f", did you mean {close[0]}?" if close else ""
-
-
-def _parse_unix_address(text: str) -> Address:
-    path = text.removeprefix("unix:")
-    if not path or "\0" in path:
-        raise ConfigError(f"{text!r}: expected unix:PATH")
-    if len(os.fsencode(path)) > _UNIX_PATH_MAX_BYTES:
-        raise ConfigError(
-            f"{text!r}: a Unix socket's path has at most {_UNIX_PATH_MAX_BYTES} bytes"
-        )
-    return Address("unix", path=path)
-
-
-def _parse_host(host: str, text: str) -> str:
-    if bracketed := re.fullmatch(r"\[(.*)\]", host):
-        try:
-            ipaddress.IPv6Address(bracketed[1])
-        except ValueError:
-            raise ConfigError(f"{text!r}: expected an IPv6 address between [ and ]") from None
-        return bracketed[1]
-    if ":" in host:
-        raise ConfigError(f"{text!r}: an IPv6 address stands in brackets: [IPV6]:PORT")
-    if re.fullmatch(r"[A-Za-z0-9._-]{1,253}", host) is None:
-        raise ConfigError(f"{text!r}: not a host name or address: {host!r}")
-    return host

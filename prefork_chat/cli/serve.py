@@ -14,10 +14,13 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
 from prefork_chat import __version__, config, log
+from prefork_chat.addresses import parse_address
 from prefork_chat.cli import options
 
 if TYPE_CHECKING:
     import argparse
+
+    from prefork_chat.addresses import Address
 
 
 STDERR: Final = 2
@@ -70,11 +73,11 @@ def open_standard_files() -> None:
 def welcome(settings: config.Config) -> str:
     """Return what a person wants to know who has just started the daemon: how to talk to it."""
     lines = [f"prefork-chat {__version__}; to talk, in another terminal:"]
-    lines += [f"    {netcat(config.parse_address(text))}" for text in settings.server.listen]
+    lines += [f"    {netcat(parse_address(text))}" for text in settings.server.listen]
     return "\n".join([*lines, "then type: JOIN your_name (and HELP); Ctrl-C here ends the daemon."])
 
 
-def netcat(address: config.Address) -> str:
+def netcat(address: Address) -> str:
     """Return the netcat command that reaches the address from this machine."""
     if address.family == "unix":
         return f"nc -U {address.path}"

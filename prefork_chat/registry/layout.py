@@ -22,6 +22,7 @@ does.
         progress     claimed: the owner loop's word, 0 at first
         name         as typed, padded with zeros
     positions    <q> per slot     of the owner loop: how much of the client's stream is dealt with
+    endings      <8q> for each of the last ENDINGS ends of workers; fields: see `endings`
 
 The name index has a power of two of places, at least twice the capacity: never over half full.
 A client costs 72 bytes of slot and, at 10,000 or 20,000 clients, 39 bytes of index: 1 and 2 MB. All
@@ -36,7 +37,7 @@ from dataclasses import dataclass
 from typing import Final
 
 MAGIC_NUMBER: Final = int.from_bytes(b"preforkR", "little")
-VERSION_NUMBER: Final = 2
+VERSION_NUMBER: Final = 3
 """One more with every change of this layout; a process refuses memory of another version."""
 
 WORD_BYTES: Final = 8
@@ -83,6 +84,9 @@ LENGTH_BYTE: Final = 0 if sys.byteorder == "little" else 7
 T_ID_BYTE: Final = 1 if sys.byteorder == "little" else 6
 P_ID_BYTE: Final = 2 if sys.byteorder == "little" else 5
 """Where they are among the bytes of the word."""
+
+ENDINGS: Final = 16
+"""Ends of workers that are remembered."""
 
 TAG_BYTES: Final = 8
 INDEX_SLOT_BYTES: Final = 4
@@ -138,9 +142,14 @@ class Layout:
         return _part(self.slots.stop, self.capacity * WORD_BYTES)
 
     @property
+    def endings(self) -> slice:
+        """The last ends of workers."""
+        return _part(self.positions.stop, ENDINGS * LINE_BYTES)
+
+    @property
     def total_bytes(self) -> int:
         """Size of the shared memory."""
-        return int(self.positions.stop)
+        return int(self.endings.stop)
 
 
 def _part(previous_end: int, size: int) -> slice:

@@ -1,6 +1,6 @@
 """One loop: an epoll loop over many clients, and the hot path of the whole daemon.
 
-A *turn* is one pass: poll; then, holding the worker's turn lock, read every client that has
+A *turn* is one pass: wait; then, holding the worker's turn lock, poll, read every client that has
 something to say and route its lines, deliver what came for our clients, write once to every client
 that got something, settle the receipts, and send one datagram to every loop that we have something
 for. Read this file from top to bottom to follow a line from socket to socket.
@@ -116,6 +116,8 @@ class Loop:
         self._flags = socket.MSG_PEEK if self._is_exact else 0
         self._block = inheritance.table.row(p_id)[table.loop_offset(t_id) :]
         self._epoll = epoll()
+        self._waiter = epoll()
+        self._waiter.register(self._epoll.fileno(), EPOLLIN)
         self._inbox = inheritance.pairs.loops[p_id][t_id].outlet
         self._wake = os.eventfd(0, os.EFD_NONBLOCK | os.EFD_CLOEXEC)
         self._epoll.register(self._inbox, EPOLLIN)
@@ -211,12 +213,13 @@ class Loop:
         Stopped, it has closed every client when it returns.
         """
         while not (self._is_stopping and self._is_done()):
-            events = self._epoll.poll(self._sleep_seconds(), MOST_EVENTS)
+            self._waiter.poll(self._sleep_seconds())
             with self._turn_lock:
                 if self._is_handing_over or (self._ends_deserted and self.is_deserted):
                     self._transaction.hand_over()
                     return
-                self._turn(events)
+                # Asked only now: what came while we waited for the turn is in it, too.
+                self._turn(self._epoll.poll(0, MOST_EVENTS))
         with self._turn_lock:
             for connection in list(self._clients.by_fd.values()):
                 self._transaction.lose(connection)
@@ -287,8 +290,9 @@ class Loop:
             self._departures.begin(connection, now)
             return
         self._journal.note_reading(connection.slot)
-        partial = connection.decoder.partial
-        lines = connection.decoder.feed(chunk)
+        decoder = connection.decoder
+        partial = decoder.partial
+        lines = decoder.feed(chunk)
         self._lines += len(lines)
         routes = self._routes.by_name
         owners = self._routes.owners
@@ -318,13 +322,13 @@ class Loop:
             origin = connection.origin
         if filled:
             self._seal(connection, filled)
-        if connection.is_departing:
+        if connection.pauses and connection.is_departing:
             done = next(index for index, other in enumerate(lines) if other is line)
             size = self._measure(connection, partial + chunk, done)
         elif connection.is_followed:
-            size = len(partial) + len(chunk) - len(connection.decoder.partial)
+            size = len(partial) + len(chunk) - len(decoder.partial)
         elif self._is_exact:
-            size = len(chunk) - connection.decoder.forget_partial()
+            size = len(chunk) - decoder.forget_partial()
         else:
             size = len(chunk)
         self._transaction.inputs.append((connection, size, len(chunk)))

@@ -222,7 +222,11 @@ class Transaction:
     def _act(self) -> None:
         self._receipts.has_answered = False
         writes = self._compose()
-        self._commit(writes)
+        if self._is_exact:
+            self._record(writes)
+        else:
+            self._store_words(writes)
+        self.taken.clear()
         self._clients.free_names()
         self._note_answered()
         self._write(writes)
@@ -245,55 +249,63 @@ class Transaction:
         for connection in touched:
             out = connection.out
             out.append(b"")
-            writes.append((connection, b"\n".join(out)))
+            data = b"\n".join(out)
             out.clear()
+            if connection.written < 0:
+                connection.written = _written(connection)
+            connection.written += len(data)
+            writes.append((connection, data))
         touched.clear()
         return writes
 
-    def _commit(self, writes: Writes) -> None:
+    def _record(self, writes: Writes) -> None:
         """Record the turn, and from then on its words count."""
-        datagrams = self._routes.compose()
-        words = self._words
         inputs: list[Input] = []
         written: list[Write] = []
         for connection, size, peeked in self.inputs:
-            word = connection.word
             if connection.flags & progress.LOCAL:
                 end = -1 - peeked
             else:
                 end = connection.dealt = connection.dealt + size
-            inputs.append((connection.slot, connection.generation, size, end, word))
+            inputs.append((connection.slot, connection.generation, size, end, connection.word))
         for connection, data in writes:
-            start = connection.written
-            if start < 0:
-                start = _written(connection)
-            connection.written = start + len(data)
+            start = connection.written - len(data)
             written.append((connection.slot, connection.generation, start, connection.word, data))
-        if self._is_exact:
-            self._turn += 1
-            self._journal.commit(
-                Record(
-                    self._turn,
-                    list(self.taken.items()),
-                    inputs,
-                    written,
-                    datagrams,
-                    self._receipts.record(),
-                    [
-                        (connection.slot, connection.generation, position)
-                        for connection, _, position, _ in self._clients.answered
-                    ],
-                )
+        self._turn += 1
+        self._journal.commit(
+            Record(
+                self._turn,
+                list(self.taken.items()),
+                inputs,
+                written,
+                self._routes.compose(),
+                self._receipts.record(),
+                [
+                    (connection.slot, connection.generation, position)
+                    for connection, _, position, _ in self._clients.answered
+                ],
             )
-        self.taken.clear()
+        )
+        words, positions = self._words, self._positions
         for slot, _, _, end, word in inputs:
             words[slot] = word
-            self._positions[slot] = end
+            positions[slot] = end
         for slot, _, _, word, _ in written:
             words[slot] = word
 
+    def _store_words(self, writes: Writes) -> None:
+        """Let the turn's words count where nothing is recorded."""
+        self._routes.compose()
+        words = self._words
+        for connection, _, _ in self.inputs:
+            words[connection.slot] = connection.word
+        for connection, _ in writes:
+            words[connection.slot] = connection.word
+
     def _note_answered(self) -> None:
         """Give up what spills hold of the past, now that its answers are recorded."""
+        if not self._clients.answered:
+            return
         for connection, spill, position, is_over in self._clients.answered:
             backlog = connection.backlog
             if is_over:

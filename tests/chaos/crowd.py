@@ -29,7 +29,7 @@ if TYPE_CHECKING:
     import random
     from collections.abc import Iterable, Iterator
 
-    from prefork_chat.config import Address
+    from prefork_chat.addresses import Address
     from tests.chaos.account import Account, Person
 
 _GREETING: Final = replies.greeting(__version__.encode())

@@ -16,7 +16,14 @@ SIZES = [(1, 1, 1), (3, 2, 5), (1000, 7, 3), (10_000, 2, 2), (20_000, 64, 32), (
 def test_parts_begin_on_cache_lines_and_do_not_overlap(size: tuple[int, int, int]) -> None:
     parts = Layout(*size)
     end = layout.HEADER_BYTES
-    for part in (parts.table, parts.tags, parts.index_slots, parts.slots, parts.positions):
+    for part in (
+        parts.table,
+        parts.tags,
+        parts.index_slots,
+        parts.slots,
+        parts.positions,
+        parts.endings,
+    ):
         assert part.start % layout.LINE_BYTES == 0
         assert end <= part.start < part.stop
         end = part.stop
