@@ -31,6 +31,11 @@ if TYPE_CHECKING:
 Start: TypeAlias = "Callable[[Load], AbstractContextManager[Server]]"
 Cpus: TypeAlias = frozenset[int] | None
 
+_ABSENT: Final = "{} is not here: install it, or use --fetch (Debian's package)"
+# ngIRCd searches all clients for every one that joins: 10,000 take a minute, 20,000 four.
+_NGIRCD_CLIENTS: Final = 10_000
+# InspIRCd confirms registrations once a second, all that wait: a few at a time take for ever.
+_INSPIRCD_LANES: Final = 2000
 _HERE: Final = Path(__file__).resolve().parent
 
 
@@ -38,8 +43,8 @@ _HERE: Final = Path(__file__).resolve().parent
 class Contestant:
     """A server as it takes part: `name` for options and files, `title` for people.
 
-    One that confirms registrations only now and then needs more `join_lanes` than others to have a
-    rate at all, and `least_join_seconds` to show it.
+    `lanes` of 0 are those of the load: how many connect at the same time, before the window
+    (`setup_lanes`) or in it (`join_lanes`).
     """
 
     name: str
@@ -49,18 +54,19 @@ class Contestant:
     dialect: Dialect = "native"
     receipts: bool = False
     quick_ack: bool = False
+    setup_lanes: int = 0
     join_lanes: int = 0
     least_join_seconds: float = 0.0
 
     def fit(self, load: Load) -> Load:
         """Return the load in this contestant's dialect."""
-        lanes = self.join_lanes if load.mode == "join" and self.join_lanes else load.lanes
+        lanes = self.join_lanes if load.mode == "join" else self.setup_lanes
         return replace(
             load,
             dialect=self.dialect,
             receipts=self.receipts,
             quick_ack=self.quick_ack,
-            lanes=lanes,
+            lanes=lanes or load.lanes,
         )
 
 
@@ -97,8 +103,8 @@ def assemble(options: Mapping[str, str], cpus: Cpus) -> Field:
     field = Field(
         [*ours(options, cpus)], {"prefork_chat": prefork_chat.__version__, "Python": _python()}, []
     )
-    _add_ircd(field, "ngircd", "ngIRCd", lambda path: ircds.serve_ngircd(path, cpus))
-    _add_ircd(field, "inspircd", "InspIRCd", lambda path: ircds.serve_inspircd(path, cpus))
+    _add_ngircd(field, cpus)
+    _add_inspircd(field, cpus)
     _add_python(field, cpus)
     router = build_router()
     field.contestants.append(
@@ -137,34 +143,57 @@ def _ours(options: Mapping[str, str], cpus: Cpus) -> Start:
     return lambda load: daemon.serve(daemon.roomy(options, load.clients), "tcp", cpus)
 
 
-def _add_ircd(
-    field: Field,
-    name: str,
-    title: str,
-    serve: Callable[[Path], AbstractContextManager[Server]],
-) -> None:
-    path = debian.find(name)
+def _add_ngircd(field: Field, cpus: Cpus) -> None:
+    path = debian.find("ngircd")
     if path is None:
-        field.notes.append(f"{title} is not here: install it, or use --fetch (Debian's package)")
+        field.notes.append(_ABSENT.format("ngIRCd"))
         return
-    plain = Contestant(
-        name=name,
-        title=title,
-        start=lambda _: serve(path),
-        takes=takes_all,
-        dialect="irc",
-        join_lanes=1000 if name == "inspircd" else 0,  # it confirms all that wait once a second
-        least_join_seconds=3.0 if name == "inspircd" else 0.0,
+    _add_ircd(
+        field,
+        path,
+        Contestant(
+            name="ngircd",
+            title="ngIRCd",
+            start=lambda _: ircds.serve_ngircd(path, cpus),
+            takes=lambda load: load.clients <= _NGIRCD_CLIENTS,
+            dialect="irc",
+            setup_lanes=8,  # its listener has a backlog of 10; whoever is the 11th waits seconds
+        ),
     )
+
+
+def _add_inspircd(field: Field, cpus: Cpus) -> None:
+    path = debian.find("inspircd")
+    if path is None:
+        field.notes.append(_ABSENT.format("InspIRCd"))
+        return
+    _add_ircd(
+        field,
+        path,
+        Contestant(
+            name="inspircd",
+            title="InspIRCd",
+            start=lambda _: ircds.serve_inspircd(path, cpus),
+            takes=takes_all,
+            dialect="irc",
+            setup_lanes=_INSPIRCD_LANES,
+            join_lanes=_INSPIRCD_LANES,
+            least_join_seconds=3.0,
+        ),
+    )
+
+
+def _add_ircd(field: Field, path: Path, plain: Contestant) -> None:
+    """Add an IRC server, and again with clients that acknowledge at once."""
     quick = replace(
         plain,
-        name=f"{name}-quick",
-        title=f"{title}, quick ack",
+        name=f"{plain.name}-quick",
+        title=f"{plain.title}, quick ack",
         takes=takes_small_packets,
         quick_ack=True,
     )
     field.contestants += [plain, quick]
-    field.versions[title] = ircds.version(path)
+    field.versions[plain.title] = ircds.version(path)
 
 
 def _add_python(field: Field, cpus: Cpus) -> None:
