@@ -7,7 +7,6 @@ there is nothing to wait for.
 
 from __future__ import annotations
 
-import json
 import os
 import sys
 import time
@@ -181,6 +180,8 @@ def as_line(entry: Entry) -> str:
 
 def as_json_line(entry: Entry) -> str:
     """Return a message as one JSON object; `room` is null for what was said to us."""
+    import json  # noqa: PLC0415 - slow to load, and only for this
+
     return json.dumps(
         {
             "time": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime(entry.time)),
