@@ -168,6 +168,11 @@ class Conversation:
         self._output.clear()
         return data
 
+    @property
+    def has_news(self) -> bool:
+        """Whether there are events to take."""
+        return bool(self._events)
+
     def take_events(self) -> list[Event]:
         """Return what is new since the last call."""
         events, self._events = self._events, []
