@@ -146,6 +146,7 @@ def end(carrier: Carrier) -> None:
     conversation.leave(time.monotonic())
     while not conversation.is_over:
         polling.step(carrier)
+        conversation.take_events()  # what is said to somebody who leaves
     carrier.close("")
 
 
