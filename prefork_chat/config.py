@@ -37,6 +37,7 @@ _KEEPALIVE_MAX_PROBES: Final = 127  # MAX_TCP_KEEPCNT in net/tcp.h
 LogLevel: TypeAlias = Literal["debug", "info", "warning", "error"]
 LogFormat: TypeAlias = Literal["auto", "json", "console"]
 Durability: TypeAlias = Literal["exact", "fast"]
+PlainText: TypeAlias = Literal["local", "anywhere"]
 
 
 Count: TypeAlias = Annotated[int, Meta(ge=1)]
@@ -176,6 +177,16 @@ class LimitsConfig(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True
     burst_lines: Annotated[
         Count, Meta(description="Lines that one client may send before lines_per_second counts.")
     ] = 200
+    max_rooms: Annotated[
+        int,
+        Meta(ge=0, le=65_536),
+        Meta(description="Rooms that may have members at once; 0: no rooms."),
+    ] = 1024
+    rooms_per_client: Annotated[
+        int,
+        Meta(ge=1, le=16),
+        Meta(description="Rooms that one client may be in at once."),
+    ] = 16
 
 
 class RespawnConfig(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -211,6 +222,24 @@ class TcpConfig(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     ] = 4
 
 
+class AccountsConfig(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """Names that belong to somebody, who has a password or is a user of this machine."""
+
+    enabled: Annotated[
+        bool, Meta(description="Accounts are kept. Without them anybody may JOIN under any name.")
+    ] = True
+    plain_text: Annotated[
+        PlainText,
+        Meta(
+            description="From where passwords are taken that others might read on the way; local: "
+            "loopback and Unix sockets only."
+        ),
+    ] = "local"
+    min_password_length: Annotated[
+        int, Meta(ge=1, le=128), Meta(description="Letters of the shortest password.")
+    ] = 8
+
+
 class LogConfig(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """What is logged, where and how."""
 
@@ -235,6 +264,7 @@ class Config(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     limits: LimitsConfig = LimitsConfig()
     respawn: RespawnConfig = RespawnConfig()
     tcp: TcpConfig = TcpConfig()
+    accounts: AccountsConfig = AccountsConfig()
     log: LogConfig = LogConfig()
 
 
@@ -304,7 +334,8 @@ def resolve_state_dir(config: Config, environ: Mapping[str, str] | None = None) 
     """Return the absolute directory of what outlives the daemon; it need not exist yet.
 
     The configured one, else systemd's $STATE_DIRECTORY (the first, if it lists several), else
-    $XDG_STATE_HOME/prefork-chat, else ~/.local/state/prefork-chat.
+    $XDG_STATE_HOME/prefork-chat, else ~/.local/state/prefork-chat. Raises ConfigError if there is
+    no home directory either.
     """
     env = os.environ if environ is None else environ
     if config.server.state_dir:
@@ -313,7 +344,11 @@ def resolve_state_dir(config: Config, environ: Mapping[str, str] | None = None) 
         return Path(from_systemd).absolute()
     if from_session := env.get("XDG_STATE_HOME"):
         return Path(from_session, "prefork-chat").absolute()
-    return Path.home() / ".local" / "state" / "prefork-chat"
+    try:
+        home = Path.home()
+    except RuntimeError:
+        raise ConfigError("server.state_dir: say where, there is no home directory") from None
+    return home / ".local" / "state" / "prefork-chat"
 
 
 def _option(table: str, field: msgspec.inspect.Field) -> Option:

@@ -1,9 +1,12 @@
 """All that `prefork-chat ctl` may ask a running daemon, and all that it may be answered.
 
 Spoken over the admin socket, a Unix stream socket in the runtime directory: the command sends one
-request, the supervisor any number of `Worker` or `Client`, and one `Done` or `Failed` at the end.
-Each is one line of JSON, told by its `kind`. An operation that takes its time is answered when it
-is over; one that ends the daemon is answered by the end of the connection.
+request, the supervisor any number of `Worker`, `Client` or others, and one `Done` or `Failed` at
+the end. Each is one line of JSON, told by its `kind`. An operation that takes its time is answered
+when it is over; one that ends the daemon is answered by the end of the connection.
+
+Descriptors are handed over by SCM_RIGHTS (unix(7)) with the bytes of `Handed` lines or before them,
+in the order of the names that all those lines have.
 
 The socket is reached through the directory's descriptor, for a socket's own path may have 107 bytes
 only (unix(7)).
@@ -11,10 +14,17 @@ only (unix(7)).
 
 from __future__ import annotations
 
-from typing import Final, TypeAlias
+import os
+import socket
+from typing import TYPE_CHECKING, Final, TypeAlias
 
 import msgspec
 from msgspec import Struct
+
+from prefork_chat.errors import NotRunning, OperationError
+
+if TYPE_CHECKING:
+    from pathlib import Path
 
 SOCKET_NAME: Final = "admin"
 REQUEST_BYTES: Final = 1024
@@ -51,7 +61,13 @@ class Stop(Struct, frozen=True, tag="stop", tag_field="kind"):
     """Stop in order; a second one: at once."""
 
 
-Request: TypeAlias = Workers | Clients | Recycle | Reload | Upgrade | Drain | Stop
+class Attach(Struct, frozen=True, tag="attach", tag_field="kind"):
+    """Hand over descriptors of these parts of the daemon, each one or several (see `Handed`)."""
+
+    parts: tuple[str, ...]
+
+
+Request: TypeAlias = Workers | Clients | Recycle | Reload | Upgrade | Drain | Stop | Attach
 
 
 class Worker(Struct, frozen=True, tag="worker", tag_field="kind"):
@@ -81,6 +97,21 @@ class Client(Struct, frozen=True, tag="client", tag_field="kind"):
     address: str
 
 
+class Attached(Struct, frozen=True, tag="attached", tag_field="kind"):
+    """Whose descriptors are about to be handed over; `pid` is the supervisor's."""
+
+    version: str
+    pid: int
+    runtime_dir: str
+    listen: tuple[str, ...]
+
+
+class Handed(Struct, frozen=True, tag="handed", tag_field="kind"):
+    """As many descriptors, by their names."""
+
+    names: tuple[str, ...]
+
+
 class Done(Struct, frozen=True, tag="done", tag_field="kind"):
     """It is done; `text` says what."""
 
@@ -93,7 +124,7 @@ class Failed(Struct, frozen=True, tag="failed", tag_field="kind"):
     text: str
 
 
-Answer: TypeAlias = Worker | Client | Done | Failed
+Answer: TypeAlias = Worker | Client | Attached | Handed | Done | Failed
 
 _encoder: Final = msgspec.json.Encoder()
 _request_decoder: Final[msgspec.json.Decoder[Request]] = msgspec.json.Decoder(Request)
@@ -118,3 +149,25 @@ def decode_request(line: bytes) -> Request:
 def decode_answer(line: bytes) -> Answer:
     """Read a line that the supervisor sent; raises ValueError."""
     return _answer_decoder.decode(line)
+
+
+def connect(directory: Path) -> socket.socket:
+    """Connect to the daemon in `directory`; raises NotRunning or OperationError."""
+    try:
+        fd = os.open(directory, os.O_PATH | os.O_DIRECTORY)
+    except (FileNotFoundError, NotADirectoryError) as error:
+        raise NotRunning(f"no daemon runs in {directory}") from error
+    except OSError as error:
+        raise OperationError(f"{directory}: {error.strerror}") from error
+    daemon = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+    try:
+        daemon.connect(socket_path(fd))
+    except (FileNotFoundError, ConnectionRefusedError) as error:
+        daemon.close()
+        raise NotRunning(f"no daemon runs in {directory}") from error
+    except OSError as error:
+        daemon.close()
+        raise OperationError(f"{directory}: {error.strerror}") from error
+    finally:
+        os.close(fd)
+    return daemon

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from prefork_chat.registry.registry import Registry
     from prefork_chat.registry.table import WorkerTable
 
-COMPATIBILITY: Final = 2
+COMPATIBILITY: Final = 3
 """One more whenever workers of this version and the last one could not live side by side.
 
 During an upgrade they do: they send each other datagrams, adopt each other's sessions and journals

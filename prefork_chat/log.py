@@ -107,6 +107,9 @@ SESSIONS_ADOPTED: Final = "sessions.adopted"
 SESSION_RETURNED: Final = "session.returned"
 CLIENT_EXPELLED: Final = "client.expelled"
 BACKLOG_UNPROTECTED: Final = "backlog.unprotected"
+ACCOUNTS_UNKNOWN: Final = "accounts.unknown"
+ACCOUNTS_FAILED: Final = "accounts.failed"
+ACCOUNTS_RECOVERED: Final = "accounts.recovered"
 LINE_REJECTED: Final = "line.rejected"
 
 # Longest wait for a reader of the log who has fallen behind (a full pipe, a terminal after ^S).

@@ -5,13 +5,14 @@ poll. System V calls have none, and sysv_ipc no timeout: a wait is ended by SIGA
 timer (`_limit`), so it can never be missed; hence in the main thread only. The signal's handler and
 a timer of somebody else's are put back afterwards.
 
-All objects are made with mode 0600 and must not exist before. Raises ObjectTaken, NoServer,
-NotPermitted, ObjectRemoved, ChannelError.
+All objects are made with mode 0600 and must not exist before; who makes one may permit more to
+others. Raises ObjectTaken, NoServer, NotPermitted, ObjectRemoved, ChannelError.
 """
 
 from __future__ import annotations
 
 import errno
+import os
 import signal
 import time
 from contextlib import contextmanager
@@ -33,6 +34,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
 _MODE: Final = 0o600
+_READ_MODE: Final = 0o400
 # A first alarm between our last look and the system call ends nothing; the next one does.
 _REPEAT_SECONDS: Final = 0.01
 
@@ -133,6 +135,14 @@ class PosixQueue:
         """How many parts are in it."""
         return int(self._queue.current_messages)
 
+    def permit(self, mode: int, uid: int, gid: int) -> None:
+        """Give it this mode and owner; -1: as it is. Raises NotPermitted."""
+        try:
+            os.fchmod(self.fd, mode)
+            os.fchown(self.fd, uid, gid)
+        except OSError as error:
+            raise NotPermitted(f"POSIX queue: {error.strerror}") from error
+
     def close(self) -> None:
         """Close the descriptor; the queue stays."""
         self._queue.close()
@@ -220,6 +230,10 @@ class SysvQueue:
         """The pid that took one out last, and when; zeros: nobody."""
         return int(self._attribute("last_receive_pid")), int(self._attribute("last_receive_time"))
 
+    def permit(self, mode: int, uid: int, gid: int) -> None:
+        """Give it this mode and owner; -1: as it is. Raises NotPermitted."""
+        _permit(self._queue, mode, uid, gid)
+
     def remove(self) -> None:
         """Remove it from the system; whoever waits gets ObjectRemoved."""
         _remove(self._queue)
@@ -246,6 +260,16 @@ class SysvMemory:
         self._memory = memory
         self.id = int(memory.id)
         self.view = memoryview(memory)
+
+    @classmethod
+    def open_to_read(cls, key: int) -> SysvMemory:
+        """Attach an existing one that we may only read: a store would be a fault."""
+        with _told(f"shared memory {key:#010x}"):
+            return cls(sysv_ipc.SharedMemory(key, 0, _READ_MODE))
+
+    def permit(self, mode: int, uid: int, gid: int) -> None:
+        """Give it this mode and owner; -1: as it is. Raises NotPermitted."""
+        _permit(self._memory, mode, uid, gid)
 
     @classmethod
     def create(cls, key: int, size_bytes: int) -> SysvMemory:
@@ -393,3 +417,16 @@ def _remove(thing: sysv_ipc.MessageQueue | sysv_ipc.SharedMemory | sysv_ipc.Sema
         thing.remove()
     except sysv_ipc.ExistentialError:
         return
+
+
+def _permit(
+    thing: sysv_ipc.MessageQueue | sysv_ipc.SharedMemory, mode: int, uid: int, gid: int
+) -> None:
+    try:
+        thing.mode = mode
+        if uid != -1:
+            thing.uid = uid
+        if gid != -1:
+            thing.gid = gid
+    except (sysv_ipc.Error, OSError) as error:
+        raise NotPermitted(f"System V object {thing.key:#010x}: {error}") from error

@@ -14,13 +14,14 @@ import select
 import socket
 import struct
 from contextlib import ExitStack
-from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
 import msgspec
 
-from prefork_chat import config, control
+from prefork_chat import control
+from prefork_chat.cli import runtime
 from prefork_chat.control import (
+    Client,
     Clients,
     Done,
     Drain,
@@ -29,15 +30,18 @@ from prefork_chat.control import (
     Reload,
     Stop,
     Upgrade,
+    Worker,
     Workers,
 )
-from prefork_chat.errors import NotRunning, OperationError
+from prefork_chat.errors import OperationError
+from prefork_chat.observing.figures import duration
 
 if TYPE_CHECKING:
     import argparse
     from collections.abc import Mapping, Sequence
+    from pathlib import Path
 
-    from prefork_chat.control import Client, Request, Worker
+    from prefork_chat.control import Request
 
 _CREDENTIALS: Final = struct.Struct("iII")  # unix(7): pid, uid, gid
 _HEADINGS: Final = {"p_id": "WORKER", "t_id": "LOOP", "up_seconds": "UP"}
@@ -61,10 +65,7 @@ def add_parser(subcommands: argparse._SubParsersAction[argparse.ArgumentParser])
         epilog="Exit code 0: done; 1: refused or failed; 3: no daemon runs there.",
         allow_abbrev=False,
     )
-    parser.add_argument(
-        "--config", metavar="FILE", type=Path, help="the daemon's configuration file"
-    )
-    parser.add_argument("--runtime-dir", metavar="DIRECTORY", help="the daemon's runtime directory")
+    runtime.add_arguments(parser)
     parser.add_argument("--json", action="store_true", help="print JSON")
     orders = parser.add_subparsers(title="orders", metavar="ORDER", dest="order", required=True)
     for name, text, request in _SIMPLE:
@@ -79,10 +80,7 @@ def add_parser(subcommands: argparse._SubParsersAction[argparse.ArgumentParser])
 
 def run(arguments: argparse.Namespace) -> int:
     """Ask and show; raises ConfigError, NotRunning or OperationError."""
-    overrides = (
-        {} if arguments.runtime_dir is None else {"server.runtime_dir": arguments.runtime_dir}
-    )
-    directory = config.resolve_runtime_dir(config.load(arguments.config, overrides))
+    directory = runtime.resolve(arguments)
     found, text = ask(directory, arguments.request(arguments))
     rows = [msgspec.to_builtins(each) for each in found]
     for row in rows:
@@ -114,19 +112,6 @@ def table(rows: Sequence[Mapping[str, Any]]) -> list[str]:
     ]
 
 
-def duration(seconds: float) -> str:
-    """Write a time in its two largest units: `42s`, `3m07s`, `2h15m`, `12d06h`."""
-    whole = int(seconds)
-    for unit, length, part, part_length in (
-        ("d", 86_400, "h", 3_600),
-        ("h", 3_600, "m", 60),
-        ("m", 60, "s", 1),
-    ):
-        if whole >= length:
-            return f"{whole // length}{unit}{whole % length // part_length:02}{part}"
-    return f"{whole}s"
-
-
 def _show(key: str, value: object) -> str:
     if key == "up_seconds" and isinstance(value, float):
         return duration(value)
@@ -140,7 +125,7 @@ def ask(directory: Path, request: Request) -> tuple[list[Worker | Client], str]:
     be asked, refuses or fails.
     """
     found: list[Worker | Client] = []
-    with connect(directory) as daemon, ExitStack() as undo:
+    with control.connect(directory) as daemon, ExitStack() as undo:
         process = _open_process(daemon)
         if process is not None:
             undo.callback(os.close, process)
@@ -152,8 +137,10 @@ def ask(directory: Path, request: Request) -> tuple[list[Worker | Client], str]:
                         return found, text
                     case Failed(text):
                         raise OperationError(text)
-                    case answer:
+                    case Worker() | Client() as answer:
                         found.append(answer)
+                    case strange:
+                        raise OperationError(f"not understood: {strange}")
         except OSError as error:
             raise OperationError(f"the daemon has hung up: {error.strerror}") from error
         if not isinstance(request, Stop):
@@ -161,28 +148,6 @@ def ask(directory: Path, request: Request) -> tuple[list[Worker | Client], str]:
         if process is not None:
             select.select([process], [], [])
         return found, "the daemon has ended"
-
-
-def connect(directory: Path) -> socket.socket:
-    """Connect to the daemon in `directory`; raises NotRunning or OperationError."""
-    try:
-        fd = os.open(directory, os.O_PATH | os.O_DIRECTORY)
-    except (FileNotFoundError, NotADirectoryError) as error:
-        raise NotRunning(f"no daemon runs in {directory}") from error
-    except OSError as error:
-        raise OperationError(f"{directory}: {error.strerror}") from error
-    daemon = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
-    try:
-        daemon.connect(control.socket_path(fd))
-    except (FileNotFoundError, ConnectionRefusedError) as error:
-        daemon.close()
-        raise NotRunning(f"no daemon runs in {directory}") from error
-    except OSError as error:
-        daemon.close()
-        raise OperationError(f"{directory}: {error.strerror}") from error
-    finally:
-        os.close(fd)
-    return daemon
 
 
 def _open_process(daemon: socket.socket) -> int | None:

@@ -22,7 +22,17 @@ if TYPE_CHECKING:
 
 USAGE_EXIT_CODE: Final = 2  # as argparse
 
-_COMMANDS: Final = ("serve", "ctl", "check-config", "ipc", "chat", "send", "listen")
+_COMMANDS: Final = (
+    "serve",
+    "chat",
+    "send",
+    "listen",
+    "ctl",
+    "top",
+    "metrics",
+    "check-config",
+    "ipc",
+)
 """In the order of the help; each has a module of its name here, with a function `add_parser`."""
 
 

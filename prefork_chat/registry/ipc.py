@@ -51,9 +51,9 @@ class SharedMemory:
 
     __slots__ = ("fd", "map", "size")
 
-    def __init__(self, fd: int, size: int) -> None:
+    def __init__(self, fd: int, size: int, access: int = mmap.ACCESS_WRITE) -> None:
         """Map `size` bytes of the open file `fd`, which belongs to this object from here on."""
-        self.map = mmap.mmap(fd, size)
+        self.map = mmap.mmap(fd, size, access=access)
         self.fd = fd
         self.size = size
 
@@ -80,6 +80,19 @@ class SharedMemory:
             made.close_fd()
             hint = " in /dev/shm" if error.errno == errno.ENOSPC else ""
             raise StartError(f"shared memory of {size} bytes: {error.strerror}{hint}") from error
+
+    @classmethod
+    def look_at(cls, fd: int) -> SharedMemory:
+        """Map the whole of what another process has handed over, to be read only."""
+        return cls(fd, os.fstat(fd).st_size, mmap.ACCESS_READ)
+
+    def open_to_read(self) -> int:
+        """Return a descriptor to hand to others: what they map of it they cannot write to.
+
+        It keeps them from writing by mistake: our own user could open the file anew. Raises
+        OSError.
+        """
+        return os.open(f"/proc/self/fd/{self.fd}", os.O_RDONLY | os.O_CLOEXEC)
 
     def close(self) -> None:
         """Unmap and close in this process. Raises BufferError while a view of it is in use."""

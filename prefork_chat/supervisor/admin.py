@@ -21,6 +21,7 @@ from typing import TYPE_CHECKING, Final, assert_never
 
 from prefork_chat import control
 from prefork_chat.control import (
+    Attach,
     Clients,
     Done,
     Drain,
@@ -33,8 +34,9 @@ from prefork_chat.control import (
 )
 from prefork_chat.errors import ConfigError
 from prefork_chat.log import ADMIN_REFUSED, get_logger
-from prefork_chat.supervisor import reports
+from prefork_chat.supervisor import handing, reports
 from prefork_chat.supervisor.children import NANOSECONDS
+from prefork_chat.supervisor.handing import Parcel
 from prefork_chat.supervisor.operations import Refused
 from prefork_chat.supervisor.replacing import Round
 
@@ -53,15 +55,35 @@ _CREDENTIALS: Final = struct.Struct("iII")  # unix(7): pid, uid, gid
 
 
 class Peer:
-    """Somebody who asks. `waits_for` is the round whose end is his answer."""
+    """Somebody who asks. `waits_for` is the round whose end is his answer.
+
+    `descriptors` go with the first byte of `out`; they are ours until then.
+    """
 
     def __init__(self, connection: socket.socket) -> None:
         self.connection: Final = connection
         self.question = b""
         self.has_asked = False
         self.waits_for: Round | None = None
-        self.answers: Iterator[Answer] = iter(())
+        self.answers: Iterator[Answer | Parcel] = iter(())
         self.out = b""
+        self.descriptors: tuple[int, ...] = ()
+
+    def send(self) -> None:
+        """Send what is taken of `out`; raises OSError."""
+        sent = socket.send_fds(self.connection, [self.out], self.descriptors)
+        self.out = self.out[sent:]
+        self._drop_descriptors()
+
+    def close(self) -> None:
+        """Hang up, in this process."""
+        self._drop_descriptors()
+        self.connection.close()
+
+    def _drop_descriptors(self) -> None:
+        descriptors, self.descriptors = self.descriptors, ()
+        for fd in descriptors:
+            os.close(fd)
 
 
 class Admin:
@@ -122,7 +144,7 @@ class Admin:
     def close_in_child(self) -> None:
         """Close what a worker has no use for."""
         for peer in self._peers.values():
-            peer.connection.close()
+            peer.close()
         self._listener.close()
         self._epoll.close()
 
@@ -191,14 +213,16 @@ class Admin:
         elif begun is not None:
             self._answer(peer, begun)
 
-    def _begin(self, request: Request) -> Round | Iterator[Answer] | None:
+    def _begin(self, request: Request) -> Round | Iterator[Answer | Parcel] | None:
         """Begin what is asked for; None if the end of the connection is to be the answer."""
-        begun: Round | Iterator[Answer] | None = None
+        begun: Round | Iterator[Answer | Parcel] | None = None
         match request:
             case Workers():
                 begun = reports.workers(self._estate, self._workforce)
             case Clients():
                 begun = reports.clients(self._estate)
+            case Attach(parts):
+                begun = handing.hand_over(self._estate, parts)
             case Recycle(p_id):
                 begun = self._operations.recycle(p_id)
             case Reload():
@@ -214,7 +238,7 @@ class Admin:
                 assert_never(request)
         return begun
 
-    def _answer(self, peer: Peer, answers: Iterator[Answer]) -> None:
+    def _answer(self, peer: Peer, answers: Iterator[Answer | Parcel]) -> None:
         peer.waits_for = None
         peer.answers = answers
         self._write(peer)
@@ -223,7 +247,7 @@ class Admin:
         """Send as much as is taken; hang up after the last line."""
         try:
             while self._refill(peer):
-                peer.out = peer.out[peer.connection.send(peer.out) :]
+                peer.send()
         except BlockingIOError:
             self._epoll.modify(peer.connection, select.EPOLLOUT)
             return
@@ -237,6 +261,10 @@ class Admin:
             lines: list[bytes] = []
             size = 0
             for answer in peer.answers:
+                if isinstance(answer, Parcel):
+                    lines.append(control.encode(answer.label))
+                    peer.descriptors = answer.descriptors
+                    break
                 lines.append(control.encode(answer))
                 size += len(lines[-1])
                 if size >= _CHUNK_BYTES:
@@ -246,7 +274,7 @@ class Admin:
 
     def _part(self, peer: Peer) -> None:
         del self._peers[peer.connection.fileno()]
-        peer.connection.close()
+        peer.close()
 
 
 def _outcome(round_: Round) -> Answer:

@@ -20,10 +20,10 @@ ends, it has a successor like all others: somebody must adopt what it had.
 from __future__ import annotations
 
 import enum
-import os
-import signal
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
+
+from prefork_chat.registry.endings import Ending
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
@@ -32,16 +32,6 @@ if TYPE_CHECKING:
     from prefork_chat.registry.table import Order
 
 NANOSECONDS: Final = 1_000_000_000
-
-
-class Ending(enum.Enum):
-    """What the end of a worker means."""
-
-    RETIRED = "retired"
-    FAILED = "failed"
-    CRASHED = "crashed"
-    STOPPED = "stopped"
-    LEFT = "left"
 
 
 class Phase(enum.Enum):
@@ -82,17 +72,6 @@ class Child:
     due_ns: int = 0
     crashes: int = 0
     told: Order | None = None
-
-
-def describe_status(status: int) -> str:
-    """Say in words how a process ended: `exit 3`, `SIGKILL`. `status` is waitpid's."""
-    code = os.waitstatus_to_exitcode(status)
-    if code >= 0:
-        return f"exit {code}"
-    try:
-        return signal.Signals(-code).name
-    except ValueError:
-        return f"signal {-code}"  # a real-time signal: Python names only the first and the last
 
 
 class Children:

@@ -57,6 +57,7 @@ if TYPE_CHECKING:
 
     from prefork_chat.config import Config
     from prefork_chat.inheritance import Inheritance
+    from prefork_chat.registry.registry import Registry
     from prefork_chat.supervisor.notify import PassedFd
     from prefork_chat.supervisor.reviving import Revival
     from prefork_chat.supervisor.sources import Source
@@ -71,14 +72,18 @@ class Supervisor:
         config: Config,
         run_worker: Callable[[Inheritance], int],
         load: Callable[[], Config] | None = None,
+        furnish: Callable[[Config, Registry], None] | None = None,
     ) -> None:
         """Prepare; nothing is touched before `run`. `run_worker` runs in each forked child.
 
         `load` reads the configuration anew and raises ConfigError; None: it is always the same.
+        `furnish` puts into the registry what must be there before anybody joins; it runs before the
+        first fork, also in a registry that was handed on, and must not raise.
         """
         self._config = config
         self._load: Final = load or (lambda: config)
         self._run_worker: Final = run_worker
+        self._furnish: Final = furnish or (lambda _config, _registry: None)
         self._log: Final = get_logger()
 
     def run(self) -> int:
@@ -132,6 +137,7 @@ class Supervisor:
                 runtime_dir=str(estate.runtime.path),
                 descriptors=descriptors,
             )
+            self._furnish(self._config, estate.registry)
             loop = _Loop(self._config, self._load, self._run_worker, estate, inbox, notifier, store)
             undo.callback(loop.close)
             if handover is not None:

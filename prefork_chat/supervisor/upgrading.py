@@ -24,8 +24,9 @@ from typing import TYPE_CHECKING, Final
 import msgspec
 
 from prefork_chat.errors import UpgradeError
+from prefork_chat.registry.endings import describe_status
 from prefork_chat.supervisor import deed as deeds
-from prefork_chat.supervisor.children import NANOSECONDS, describe_status
+from prefork_chat.supervisor.children import NANOSECONDS
 from prefork_chat.supervisor.spawn import spawn
 
 if TYPE_CHECKING:

@@ -32,13 +32,12 @@ from prefork_chat.log import (
     WORKER_TOLD,
     get_logger,
 )
+from prefork_chat.registry.endings import Ending, describe_status
 from prefork_chat.registry.table import ORDER, STATE, Order, WorkerState
 from prefork_chat.supervisor.children import (
     NANOSECONDS,
     Children,
-    Ending,
     Phase,
-    describe_status,
 )
 from prefork_chat.supervisor.spawn import spawn
 from prefork_chat.supervisor.stopping import Signal
@@ -156,7 +155,7 @@ class Workforce:
                 pid, status, time.monotonic_ns(), is_vacant=self._is_vacant(child)
             )
             if ended is not None:
-                self._log_ended(ended, describe_status(status))
+                self._tell_ended(ended, status)
                 if ended.ending is Ending.LEFT:
                     self._estate.mail.watch(ended.p_id)
         return strangers
@@ -271,10 +270,21 @@ class Workforce:
             for child in self.children.living()
         ]
 
-    def _log_ended(self, ended: Ended, how: str) -> None:
+    def _tell_ended(self, ended: Ended, status: int) -> None:
+        """Log the end of a worker, and show it to whoever looks on."""
+        self._estate.registry.endings.add(
+            p_id=ended.p_id,
+            generation=ended.generation,
+            pid=ended.pid,
+            ending=ended.ending,
+            status=status,
+            ended_ns=time.time_ns(),
+            lived_ns=int(ended.lived_seconds * NANOSECONDS),
+        )
         log = self._log.bind(p_id=ended.p_id, generation=ended.generation, pid=ended.pid)
         told = log.info if ended.ending in _IN_ORDER else log.warning
         lived = round(ended.lived_seconds, 3)
+        how = describe_status(status)
         told(WORKER_EXITED, how=how, meaning=ended.ending.value, lived_seconds=lived)
         if ended.ending is Ending.CRASHED:
             delay = round(ended.delay_seconds, 3)

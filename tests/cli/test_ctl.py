@@ -2,7 +2,8 @@ from __future__ import annotations
 
 import pytest
 
-from prefork_chat.cli.ctl import duration, table
+from prefork_chat.cli.ctl import table
+from prefork_chat.observing.figures import duration
 
 
 def test_columns_are_aligned_numbers_on_the_right() -> None:

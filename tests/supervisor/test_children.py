@@ -6,14 +6,13 @@ import signal
 import pytest
 
 from prefork_chat.config import RespawnConfig
+from prefork_chat.registry.endings import Ending, describe_status
 from prefork_chat.registry.table import Order
 from prefork_chat.supervisor.children import (
     NANOSECONDS,
     Children,
     Ended,
-    Ending,
     Phase,
-    describe_status,
 )
 
 POLICY = RespawnConfig(
