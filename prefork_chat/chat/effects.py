@@ -53,6 +53,46 @@ class Route:
 
 
 @dataclass(frozen=True, slots=True)
+class TellRoom:
+    """CHAT #room: bring `message` to all other members of `room`, as typed by the sender."""
+
+    tag: bytes
+    room: bytes
+    message: bytes
+
+
+@dataclass(frozen=True, slots=True)
+class EnterRoom:
+    """ENTR: make the session a member of `room`, as typed; a room that nobody is in begins."""
+
+    room: bytes
+    tag: bytes
+
+
+@dataclass(frozen=True, slots=True)
+class ExitRoom:
+    """EXIT: let the session be no member of `room` any more."""
+
+    room: bytes
+    tag: bytes
+
+
+@dataclass(frozen=True, slots=True)
+class ListRooms:
+    """ROOM: list the rooms, and which of them the session is in."""
+
+    tag: bytes
+
+
+@dataclass(frozen=True, slots=True)
+class ListMembers:
+    """WHOS #room: list who is in `room`."""
+
+    room: bytes
+    tag: bytes
+
+
+@dataclass(frozen=True, slots=True)
 class ListNames:
     """WHOS: list who is here."""
 
@@ -71,6 +111,10 @@ class Leave:
     """LEAV: free the name, answer, and close the connection once the answer is out."""
 
     tag: bytes
+
+
+RoomEffect = TellRoom | EnterRoom | ExitRoom | ListRooms | ListMembers
+"""What concerns rooms."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -120,7 +164,7 @@ class Enrol:
 Question = Authenticate | SetPassword
 """What is asked of a clerk of the worker. Asked again, it must come to the same."""
 
-Act = Reply | Refuse | Close | Claim | Route | ListNames | Report | Leave
+Act = Reply | Refuse | Close | Claim | Route | ListNames | Report | Leave | RoomEffect
 """What can be done at once."""
 
 Effect = Act | Question

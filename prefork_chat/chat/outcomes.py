@@ -10,10 +10,13 @@ from collections.abc import Iterable, Mapping, Sequence
 from types import MappingProxyType
 from typing import Final
 
+from prefork_chat.chat import rooms
 from prefork_chat.chat.effects import (
     Authenticate,
     Claim,
+    ListMembers,
     ListNames,
+    ListRooms,
     Question,
     Report,
     SetPassword,
@@ -30,6 +33,10 @@ PASS: Final = b"PASS"
 STAT: Final = b"STAT"
 WHOS: Final = b"WHOS"
 
+_LISTS: Final = MappingProxyType(
+    {ListNames: WHOS, ListMembers: WHOS, ListRooms: rooms.ROOM, Report: STAT}
+)
+
 _DELIVERED = ok(CHAT) + b" "
 _NEXT_DELIVERED = b"\n" + _DELIVERED
 
@@ -38,8 +45,8 @@ _UNDELIVERED: Final[Mapping[Code, bytes]] = MappingProxyType(
     {
         Code.BADARGS: b"gets no message: CHAT <dest_username> <message>",
         Code.BADNAME: b"is no name: " + NAME_RULE,
+        Code.DENIED: b"gets nothing: the operator has muted you",
         Code.NOJOIN: b"cannot know who you are: JOIN <username> first",
-        Code.NOROOM: b"is a room, and this server has none: WHOS lists people",
         Code.NOUSER: b"is not here: WHOS lists who is",
         Code.BUSY: b"reads too slowly, your message was not delivered: try again later",
         Code.RATE: b"gets nothing, you send faster than allowed: slow down and try again",
@@ -70,6 +77,45 @@ def expelled() -> bytes:
     return err(ANY_VERB, Code.INTERNAL, text)
 
 
+def operator_says(text: str) -> bytes:
+    """Return the line in which the operator speaks; the form is his alone."""
+    return note(b"<operator> " + text.encode())
+
+
+def muted(terms: str) -> bytes:
+    """Return what a client is told who is not heard any more.
+
+    `terms`, here and below, says until when and why: see `bans.terms`.
+    """
+    return note(b"the operator has muted you" + terms.encode())
+
+
+def heard_again() -> bytes:
+    """Return what a client is told who has his voice back."""
+    return note(b"the operator lets you speak again")
+
+
+def kicked(terms: str) -> bytes:
+    """Return the last line of a connection that the operator closes."""
+    return err(ANY_VERB, Code.DENIED, b"the operator has closed this connection" + terms.encode())
+
+
+def banned(terms: str) -> bytes:
+    """Return the last line of a connection of somebody who is banned from now on."""
+    return err(ANY_VERB, Code.DENIED, b"the operator has banned you" + terms.encode())
+
+
+def not_welcome(terms: str) -> bytes:
+    """Return the only line that a connection from a banned address gets."""
+    return err(HELO, Code.DENIED, b"the operator has banned this address" + terms.encode())
+
+
+def not_admitted(claim: Claim, terms: str) -> bytes:
+    """Return the refusal of a JOIN that a ban forbids."""
+    text = b"the operator has banned %b%b" % (claim.name, terms.encode())
+    return err(JOIN, Code.DENIED, text, claim.tag)
+
+
 def login_expired() -> bytes:
     """Return the last line of a connection that has not said in time who it is."""
     text = b"no JOIN came in time, goodbye: connect again and JOIN <username>"
@@ -97,6 +143,11 @@ def delivered(dest: bytes, tag: bytes) -> bytes:
     return ok(CHAT, dest, tag)
 
 
+def stored(dest: bytes, tag: bytes) -> bytes:
+    """Return the receipt: `dest` is away, and the message is kept until he comes."""
+    return ok(CHAT, dest + b" stored", tag)
+
+
 def all_delivered(dests: Sequence[bytes]) -> bytes:
     """Return the receipts for untagged messages to `dests`, at least one, as lines joined by LF."""
     return _DELIVERED + _NEXT_DELIVERED.join(dests)
@@ -105,7 +156,7 @@ def all_delivered(dests: Sequence[bytes]) -> bytes:
 def undelivered(code: Code, dest: bytes, tag: bytes) -> bytes:
     """Return why the message for `dest` was not delivered, or for UNSURE may not have been.
 
-    `code` is one of BADARGS BADNAME NOJOIN NOROOM NOUSER BUSY RATE UNSURE INTERNAL; KeyError
+    `code` is one of BADARGS BADNAME DENIED NOJOIN NOUSER BUSY RATE UNSURE INTERNAL; KeyError
     otherwise.
     """
     return err(CHAT, code, b"%b %b" % (shown(dest), _UNDELIVERED[code]), tag)
@@ -117,7 +168,7 @@ def unknown_destination(dest: bytes, tag: bytes) -> bytes:
         text = b"one space goes between CHAT and the name: CHAT <dest_username> <message>"
         return err(CHAT, Code.BADARGS, text, tag)
     if dest.startswith(b"#"):
-        return undelivered(Code.NOROOM, dest, tag)
+        return rooms.unknown(CHAT, dest, tag)
     return undelivered(Code.NOUSER if is_name(dest) else Code.BADNAME, dest, tag)
 
 
@@ -127,11 +178,10 @@ def listed(names: Iterable[bytes], tag: bytes) -> tuple[bytes, ...]:
     return (*lines, ok(WHOS, b"n=%d" % len(lines), tag))
 
 
-def too_much_asked(effect: ListNames | Report) -> bytes:
+def too_much_asked(effect: ListNames | ListMembers | ListRooms | Report) -> bytes:
     """Return the refusal of a list, to somebody who has not read the lists before it."""
-    verb = WHOS if isinstance(effect, ListNames) else STAT
     text = b"you have much to read already: read it, then ask again"
-    return err(verb, Code.BUSY, text, effect.tag)
+    return err(_LISTS[type(effect)], Code.BUSY, text, effect.tag)
 
 
 def reported(figures: Mapping[bytes, int], tag: bytes) -> tuple[bytes, ...]:

@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING, Final
 from prefork_chat import keeping, log
 from prefork_chat.worker import progress
 from prefork_chat.worker.backlog import Backlog
+from prefork_chat.worker.members import Members
 from prefork_chat.worker.spill import Spill
 
 if TYPE_CHECKING:
@@ -25,6 +26,7 @@ if TYPE_CHECKING:
 
     from prefork_chat.inheritance import Inheritance
     from prefork_chat.worker.connection import Connection, Pause
+    from prefork_chat.worker.events import Events
 
 READABLE: Final = select.EPOLLIN | select.EPOLLRDHUP | select.EPOLLET
 """Edge-triggered: a line without an end stays in the kernel, and must not wake us for ever."""
@@ -39,10 +41,11 @@ class Clients:
 
     Every joined connection is in `present` or, while it has a backlog, in `behind`, by key (folded
     name). `touched` are the connections with lines in `out`, each once. `unread` are those with
-    more to read than was read, with their last event. `lost` are given up; they are closed when
-    what their loss caused has been recorded. `released` are on their way to other workers, by slot:
-    nobody serves them until they are taken over. `answered` are (connection, spill, position,
-    is_over) of slow readers: all up to that position is answered for, and maybe the spill is over.
+    more to read than was read, with their last event. `members` are those in rooms. `lost` are
+    given up; they are closed when what their loss caused has been recorded. `released` are on their
+    way to other workers, by slot: nobody serves them until they are taken over. `answered` are
+    (connection, spill, position, is_over) of slow readers: all up to that position is answered for,
+    and maybe the spill is over.
     """
 
     __slots__ = (
@@ -56,7 +59,9 @@ class Clients:
         "behind",
         "by_fd",
         "by_slot",
+        "events",
         "lost",
+        "members",
         "present",
         "released",
         "spills",
@@ -64,8 +69,11 @@ class Clients:
         "unread",
     )
 
-    def __init__(self, epoll: select.epoll, inheritance: Inheritance) -> None:
+    def __init__(
+        self, epoll: select.epoll, inheritance: Inheritance, t_id: int, events: Events
+    ) -> None:
         self._epoll = epoll
+        self.events = events
         self._registry = inheritance.registry
         self._keeper = inheritance.keeper
         self._is_exact = inheritance.config.server.durability == "exact"
@@ -79,6 +87,8 @@ class Clients:
         self.touched: list[Connection] = []
         self.unread: dict[int, int] = {}
         self.lost: list[Connection] = []
+        loop = inheritance.p_id * inheritance.table.threads + t_id
+        self.members = Members(inheritance.registry, loop)
         self.released: dict[int, Connection] = {}
         self.answered: list[tuple[Connection, Spill, int, bool]] = []
 
@@ -111,11 +121,13 @@ class Clients:
             if by_key.get(key) is connection:
                 del by_key[key]
                 self._withdrawn.append(connection)
+                self.members.drop(connection)
 
     def free_names(self) -> None:
         """Free the names of those who have left (takes the registry's write semaphore)."""
         for connection in self._withdrawn:
             self._registry.withdraw(connection.slot, connection.generation)
+            self.events.left(connection.session.name)
         self._withdrawn.clear()
 
     def say(self, connection: Connection, *lines: bytes) -> None:
@@ -195,6 +207,7 @@ class Clients:
             if by_key.get(key) is connection:
                 del by_key[key]
         connection.fd = -1
+        self.members.release(connection)
         self.released[connection.slot] = connection
         self._registry.progress[connection.slot] = connection.word | progress.RELEASED
 
@@ -205,11 +218,13 @@ class Clients:
         self.add(connection)
         if connection.session.name:
             self.enter(connection)
+            self.members.take_back(connection)
         self._watch(connection)
 
     def forget(self, connection: Connection) -> None:
         """Let go of a released client that another loop has; its connection goes on there."""
         del self.released[connection.slot]
+        self.members.forget(connection)
         connection.socket.close()
         if connection.backlog is not None and connection.backlog.spill is not None:
             connection.backlog.spill.close()
@@ -221,6 +236,7 @@ class Clients:
             self._registry.free(connection.slot, connection.generation)
             self._over.append((connection.slot, connection.generation))
         self.lost.clear()
+        self.members.publish_counts()
         with contextlib.suppress(BlockingIOError):  # the keeper is behind: next time
             while self._over:
                 keeping.let_go(self._keeper, *self._over[0])

@@ -10,7 +10,7 @@ semaphore, the only thing in a turn that can block.
 from __future__ import annotations
 
 from time import monotonic_ns
-from typing import TYPE_CHECKING, assert_never
+from typing import TYPE_CHECKING, NamedTuple, assert_never
 
 from prefork_chat.chat import outcomes
 from prefork_chat.chat.effects import (
@@ -22,14 +22,19 @@ from prefork_chat.chat.effects import (
     Close,
     Effect,
     Enrol,
+    EnterRoom,
+    ExitRoom,
     Leave,
+    ListMembers,
     ListNames,
+    ListRooms,
     Question,
     Refuse,
     Reply,
     Report,
     Route,
     SetPassword,
+    TellRoom,
 )
 from prefork_chat.registry.registry import NameInUse
 
@@ -40,6 +45,8 @@ if TYPE_CHECKING:
     from prefork_chat.worker.credentials import Credentials
     from prefork_chat.worker.departures import Departures
     from prefork_chat.worker.inquiries import Inquiries
+    from prefork_chat.worker.operator import Operator
+    from prefork_chat.worker.rooms import Rooms
 
 
 MOST_LINES = 4096
@@ -47,25 +54,35 @@ MOST_LINES = 4096
 of 3,000 WHOS would otherwise be answered with hundreds of megabytes."""
 
 
+class Staff(NamedTuple):
+    """Who does what the desk does not do itself."""
+
+    departures: Departures
+    rooms: Rooms
+    inquiries: Inquiries
+    credentials: Credentials
+    operator: Operator
+
+
 class Desk:
     """Carries effects out for the clients of loop (p_id, t_id)."""
 
-    __slots__ = ("_clients", "_credentials", "_departures", "_inquiries", "_registry", "_table")
+    __slots__ = (
+        "_clients",
+        "_credentials",
+        "_departures",
+        "_inquiries",
+        "_operator",
+        "_registry",
+        "_rooms",
+        "_table",
+    )
 
-    def __init__(
-        self,
-        inheritance: Inheritance,
-        clients: Clients,
-        departures: Departures,
-        inquiries: Inquiries,
-        credentials: Credentials,
-    ) -> None:
+    def __init__(self, inheritance: Inheritance, clients: Clients, staff: Staff) -> None:
         self._registry = inheritance.registry
         self._table = inheritance.table
         self._clients = clients
-        self._departures = departures
-        self._inquiries = inquiries
-        self._credentials = credentials
+        self._departures, self._rooms, self._inquiries, self._credentials, self._operator = staff
 
     def carry_out(self, connection: Connection, effect: Effect, now: float) -> None:
         """Do what `effect` asks and answer the client; `now` is the turn's monotonic time."""
@@ -77,14 +94,19 @@ class Desk:
         elif (answer := self._inquiries.ask(connection, effect)) is not None:
             self._answer(connection, answer)
 
-    def _act(self, connection: Connection, effect: Act, now: float) -> None:
+    def _act(  # noqa: C901 - a table
+        self, connection: Connection, effect: Act, now: float
+    ) -> None:
         say = self._clients.say
         match effect:
-            case ListNames() | Report() if len(connection.out) >= MOST_LINES:
+            case ListNames() | ListMembers() | ListRooms() | Report() if (
+                len(connection.out) >= MOST_LINES
+            ):
                 say(connection, outcomes.too_much_asked(effect))
             case Reply(lines):
                 say(connection, *lines)
-                connection.note_extras()
+                if connection.note_extras():
+                    self._rooms.presence.begin_all(connection)
             case Refuse(line):
                 say(connection, line)
             case Claim():
@@ -97,6 +119,8 @@ class Desk:
                 self._departures.begin(connection, now, outcomes.left(tag))
             case Close(line):
                 self._departures.begin(connection, now, line)
+            case TellRoom() | EnterRoom() | ExitRoom() | ListMembers() | ListRooms():
+                self._rooms.carry_out(connection, effect)
             case Route():
                 raise AssertionError("routes are the loop's own business")
             case _:
@@ -119,6 +143,9 @@ class Desk:
                 assert_never(answer)
 
     def _claim(self, connection: Connection, claim: Claim, *, is_owner: bool) -> bytes:
+        objection = self._operator.objection(connection, claim)
+        if objection is not None:
+            return objection
         try:
             self._registry.enter(connection.slot, connection.generation, claim.key, claim.name)
         except NameInUse:
@@ -127,6 +154,7 @@ class Desk:
         answer = outcomes.joined(connection.session, claim, is_owner=is_owner)
         connection.note_registered()
         self._clients.enter(connection)
+        self._operator.welcome(connection)
         return answer
 
     def _figures(self) -> dict[bytes, int]:

@@ -13,17 +13,22 @@ from prefork_chat.chat.effects import (
     Claim,
     Close,
     Effect,
+    EnterRoom,
+    ExitRoom,
     Leave,
+    ListMembers,
     ListNames,
+    ListRooms,
     Refuse,
     Reply,
     Report,
     Route,
     SetPassword,
+    TellRoom,
 )
 from prefork_chat.chat.session import Session
 from prefork_chat.protocol.decoder import HTTP, NOT_UTF8, TLS, TOO_LONG, UNENDED
-from prefork_chat.protocol.names import is_name, is_tag
+from prefork_chat.protocol.names import is_name, is_room, is_tag
 from prefork_chat.protocol.replies import Code
 from tests.chat.lines import answer, cleaned, lines
 
@@ -72,7 +77,7 @@ def test_a_tag_alone_or_a_blank_line_is_no_command() -> None:
     assert refusal(b"   ").startswith(b"ERR * BADVERB a line begins with a command")
 
 
-@pytest.mark.parametrize("line", [b"hello there", b"ENTR #room", b"HIST", b"CHAT\tbob hi"])
+@pytest.mark.parametrize("line", [b"hello there", b"SING #room", b"HIST", b"CHAT\tbob hi"])
 def test_an_unknown_verb_is_shown_the_way_to_help(line: bytes) -> None:
     verb = line.split(b" ")[0]
     assert refusal(line).startswith(b"ERR * BADVERB " + verb + b" is no command: HELP lists them")
@@ -150,7 +155,7 @@ def test_everything_behind_the_single_space_is_the_message() -> None:
         (b"CHAT bob ", b"BADARGS bob gets no message: CHAT <"),
         (b"CHAT  bob hi", b"BADARGS one space goes between CHAT and the name: CHAT <"),
         (b"CHAT b@b hi", b"BADNAME b@b is no name: use 1-32"),
-        (b"CHAT #room hi", b"NOROOM #room is a room, and this server has none: "),
+        (b"CHAT #r@om hi", b"BADNAME #r@om is no room: a room is # and a name, use 1-32"),
     ],
 )
 def test_chat_says_what_is_missing_or_wrong(line: bytes, code: bytes) -> None:
@@ -173,6 +178,8 @@ def test_a_chat_is_the_same_in_every_spelling(raw: bytes, spelling: bytes) -> No
         effect = execute(joined_session(), spelling + b" " + rest)
         if message and is_name(dest):
             assert effect == Route(tag, dest, message)
+        elif message and is_room(dest):
+            assert effect == TellRoom(tag, dest, message)
         elif message:
             assert effect == Refuse(outcomes.unknown_destination(dest, tag))
         else:
@@ -190,6 +197,9 @@ def test_a_chat_is_the_same_in_every_spelling(raw: bytes, spelling: bytes) -> No
         (b"@7 quit ", Leave(b"7")),
         (b"WHOS", ListNames(b"")),
         (b"@7 whos", ListNames(b"7")),
+        (b"WHOS #Dev", ListMembers(b"#Dev", b"")),
+        (b"room", ListRooms(b"")),
+        (b"@7 ROOM ", ListRooms(b"7")),
         (b"STAT", Report(b"")),
         (b"@7 stat", Report(b"7")),
     ],
@@ -199,13 +209,42 @@ def test_some_commands_are_the_workers_to_answer(line: bytes, effect: Effect) ->
     assert execute(Session(), line) == effect
 
 
-@pytest.mark.parametrize("verb", [b"LEAV", b"STAT", b"WHOS"])
+@pytest.mark.parametrize("verb", [b"LEAV", b"STAT", b"ROOM"])
 def test_commands_without_arguments_refuse_them(verb: bytes) -> None:
     assert refusal(verb + b" x").startswith(b"ERR " + verb + b" BADARGS it takes no arguments: ")
 
 
-def test_who_is_in_a_room_cannot_be_asked_where_there_are_none() -> None:
-    assert refusal(b"WHOS #room").startswith(b"ERR WHOS NOROOM #room ")
+def test_whos_takes_a_room_or_nothing() -> None:
+    assert refusal(b"WHOS #").startswith(b"ERR WHOS BADNAME # is no room: ")
+    for arguments in (b"me", b"#a #b"):
+        assert refusal(b"WHOS " + arguments).startswith(b"ERR WHOS BADARGS it takes one room, or ")
+
+
+@pytest.mark.parametrize(
+    ("line", "effect"),
+    [
+        (b"ENTR #Dev", EnterRoom(b"#Dev", b"")),
+        (b"@7 entr  #0.a-b_c ", EnterRoom(b"#0.a-b_c", b"7")),
+        (b"EXIT #dev", ExitRoom(b"#dev", b"")),
+        (b"@7 chat #dev  hi", TellRoom(b"7", b"#dev", b" hi")),
+    ],
+)
+def test_rooms_are_for_those_who_have_joined(line: bytes, effect: Effect) -> None:
+    assert execute(joined_session(), line) == effect
+    refused = execute(Session(), line)
+    assert isinstance(refused, Refuse)
+    assert b" NOJOIN " in refused.line
+
+
+@pytest.mark.parametrize("verb", [b"ENTR", b"EXIT"])
+def test_one_room_is_entered_or_left_at_a_time(verb: bytes) -> None:
+    start = b"ERR " + verb
+    assert refusal(verb) == start + b" BADARGS a room is missing: " + verb + b" #room"
+    assert refusal(verb + b" #a #b").startswith(start + b" BADARGS one room at a time: ")
+    for word in (b"dev", b"#", b"##a", b"#.a", b"#" + b"x" * 33):
+        line = refusal(verb + b" " + word)
+        assert line.startswith(start + b" BADNAME " + word[:33])
+        assert b" is no room: a room is # and a name, use 1-32 of " in line
 
 
 def test_ping_sends_its_token_back() -> None:
@@ -217,10 +256,12 @@ def test_ping_sends_its_token_back() -> None:
 def test_helo_switches_on_what_there_is_and_lists_what_is_on() -> None:
     session = joined_session()
     assert reply(b"HELO", session) == (b"OK HELO",)
-    assert reply(b"HELO time ids pres", session) == (b"OK HELO",)
+    assert reply(b"HELO time ids", session) == (b"OK HELO",)
     assert reply(b"@1 HELO time QUIET", session) == (b"@1 OK HELO quiet",)
     assert session.quiet
-    assert reply(b"HELO", session) == (b"OK HELO quiet",)
+    assert reply(b"HELO pres", session) == (b"OK HELO quiet pres",)
+    assert session.presence
+    assert reply(b"HELO", session) == (b"OK HELO quiet pres",)
 
 
 def test_helo_changes_nothing_when_a_word_is_unknown() -> None:
