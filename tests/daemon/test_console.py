@@ -330,6 +330,26 @@ def test_it_comes_again_when_the_daemon_becomes_another_program(start_daemon: St
         assert _watched(daemon) == 1
 
 
+def test_no_note_is_lost_or_doubled_by_an_upgrade(start_daemon: StartDaemon) -> None:
+    daemon = start_daemon()
+    alice = daemon.join("alice")
+    said = []
+    with Console.follow(daemon.directory) as console:
+        daemon.signal(signal.SIGUSR2)
+        number = 0
+        while not daemon.log.events("replacement.finished", reason="upgrade"):
+            number += 1
+            answer = console.ask(f"note {number}", "(-- told|prefork-chat:) .*")
+            if answer.startswith("-- told 1 person"):
+                said.append(f"NOTE <operator> note {number}")
+            else:
+                assert answer == "prefork-chat: that failed: there is no daemon just now"
+        assert console.count("-- .* again: .*") == 1
+    assert said
+    assert alice.read_lines(len(said)) == said
+    alice.expect_nothing()
+
+
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGKILL])
 def test_it_comes_again_when_the_daemon_is_started_again(
     start_daemon: StartDaemon, number: signal.Signals
