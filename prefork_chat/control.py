@@ -24,13 +24,15 @@ from typing import TYPE_CHECKING, Final, TypeAlias
 import msgspec
 from msgspec import Struct
 
+from prefork_chat.bulletin import Topic  # noqa: TC001 - msgspec reads it
 from prefork_chat.errors import NotRunning, OperationError
 
 if TYPE_CHECKING:
     from pathlib import Path
 
+
 SOCKET_NAME: Final = "admin"
-REQUEST_BYTES: Final = 1024
+REQUEST_BYTES: Final = 4096
 """The longest request with its line end; more than any needs."""
 
 
@@ -70,13 +72,22 @@ class Attach(Struct, frozen=True, tag="attach", tag_field="kind"):
     parts: tuple[str, ...]
 
 
+class Post(Struct, frozen=True, tag="post", tag_field="kind"):
+    """Keep a text for everybody (see `bulletin`) and show it on the board."""
+
+    topic: Topic
+    text: str
+
+
 class Visit(Struct, frozen=True, tag="visit", tag_field="kind"):
     """Give a console a place for as long as this connection lasts; `wants_events`: to look on."""
 
     wants_events: bool
 
 
-Request: TypeAlias = Workers | Clients | Recycle | Reload | Upgrade | Drain | Stop | Attach | Visit
+Request: TypeAlias = (
+    Workers | Clients | Recycle | Reload | Upgrade | Drain | Stop | Attach | Post | Visit
+)
 
 
 class Worker(Struct, frozen=True, tag="worker", tag_field="kind"):

@@ -21,7 +21,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Sequence
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,6 +62,7 @@ class Pair:
 class Pairs:
     """`processes[p_id]` are the parent-level pairs, `loops[p_id][t_id]` the thread-level ones.
 
+    Behind the workers' parent-level pairs are those of the attendants, one for each.
     `consoles[place]` are those to the operator's consoles.
     """
 
@@ -71,14 +72,20 @@ class Pairs:
 
     @classmethod
     def arrange(
-        cls, workers: int, threads: int, consoles: int, pair: Callable[[str], Pair]
+        cls,
+        workers: int,
+        threads: int,
+        attendants: Sequence[str],
+        consoles: int,
+        pair: Callable[[str], Pair],
     ) -> Pairs:
         """Put up the arrays from what `pair` returns for a name.
 
-        The names are `process.P`, `loop.P.T` and `console.K`.
+        The names are `process.P`, `loop.P.T` and `console.K`; the pair of an attendant has its.
         """
+        processes = [f"process.{p_id}" for p_id in range(workers)]
         return cls(
-            tuple(pair(f"process.{p_id}") for p_id in range(workers)),
+            tuple(map(pair, (*processes, *attendants))),
             tuple(
                 tuple(pair(f"loop.{p_id}.{t_id}") for t_id in range(threads))
                 for p_id in range(workers)

@@ -31,6 +31,7 @@ _COMMANDS: Final = (
     "top",
     "metrics",
     "console",
+    "board",
     "check-config",
     "ipc",
 )

@@ -1,8 +1,9 @@
 """`prefork-chat serve`: loads the configuration, sets up logging, and becomes the supervisor.
 
 The one place where the supervisor and the worker's code meet: the supervisor is handed
-`run_worker` as a function and imports nothing of it. Runs in the main thread of the process that
-will be the supervisor; nothing has been forked and no thread been started before `Supervisor.run`.
+`run_worker` and `furnish` as functions and imports nothing of what they know. Runs in the main
+thread of the process that will be the supervisor; nothing has been forked and no thread been
+started before `Supervisor.run`.
 """
 
 from __future__ import annotations
@@ -21,6 +22,7 @@ if TYPE_CHECKING:
     import argparse
 
     from prefork_chat.addresses import Address
+    from prefork_chat.registry.registry import Registry
 
 
 STDERR: Final = 2
@@ -45,16 +47,41 @@ def run(arguments: argparse.Namespace) -> int:
     open_standard_files()
     load = partial(config.load, arguments.config, options.overrides(arguments))
     settings = load()
+    config.resolve_state_dir(settings)  # before it is needed by processes that cannot ask for it
     log.configure(settings.log)
     # Here, so that the other subcommands start without loading the server.
+    from prefork_chat.historian.historian import run_historian  # noqa: PLC0415
+    from prefork_chat.supervisor.attendants import Duty  # noqa: PLC0415
     from prefork_chat.supervisor.supervisor import Supervisor  # noqa: PLC0415
     from prefork_chat.supervisor.upgrading import is_handover  # noqa: PLC0415
     from prefork_chat.worker.worker import run_worker  # noqa: PLC0415
 
-    supervisor = Supervisor(settings, run_worker, load)
+    duties = {"historian": Duty(run_historian, lambda settings: settings.history.enabled)}
+    supervisor = Supervisor(settings, run_worker, load, furnish, duties)
     if "LISTEN_FDS" not in os.environ and not is_handover(os.environ):
         print(welcome(settings), flush=True)
     return supervisor.run()
+
+
+def furnish(settings: config.Config, registry: Registry) -> None:
+    """Tell the registry which names are accounts; never raises.
+
+    If that cannot be known, guests may take any name until it can: the chat goes on. A worker that
+    can read the accounts again tells the registry, too.
+    """
+    from prefork_chat.accounts.accounts import announce_all  # noqa: PLC0415
+    from prefork_chat.accounts.store import StoreFailed  # noqa: PLC0415
+
+    if not settings.accounts.enabled:
+        return
+    state_dir = config.resolve_state_dir(settings)
+    try:
+        announce_all(state_dir, registry.registered.add)
+    except StoreFailed as failure:
+        meaning = "guests may take the names of accounts until the file can be read"
+        log.get_logger().error(
+            log.ACCOUNTS_UNKNOWN, reason=str(failure), path=str(state_dir), meaning=meaning
+        )
 
 
 def open_standard_files() -> None:

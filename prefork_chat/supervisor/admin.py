@@ -27,6 +27,7 @@ from prefork_chat.control import (
     Done,
     Drain,
     Failed,
+    Post,
     Recycle,
     Reload,
     Stop,
@@ -219,7 +220,9 @@ class Admin:
         elif begun is not None:
             self._answer(peer, begun)
 
-    def _begin(self, peer: Peer, request: Request) -> Round | Iterator[Answer | Parcel] | None:
+    def _begin(  # noqa: C901 - a table
+        self, peer: Peer, request: Request
+    ) -> Round | Iterator[Answer | Parcel] | None:
         """Begin what is asked for; None if the end of the connection is to be the answer."""
         begun: Round | Iterator[Answer | Parcel] | None = None
         match request:
@@ -229,6 +232,9 @@ class Admin:
                 begun = reports.clients(self._estate)
             case Attach(parts):
                 begun = handing.hand_over(self._estate, parts)
+            case Post(topic, text):
+                self._operations.post(topic, text)
+                begun = iter([Done(f"the {topic} is {'set' if text else 'taken away'}")])
             case Visit():
                 peer.place, begun = self._visits.begin(self._operations.config, request)
             case Recycle(p_id):

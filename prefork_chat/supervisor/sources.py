@@ -8,6 +8,7 @@ descriptors that go with a `Deed`, and neither removes nor announces anything.
 
 from __future__ import annotations
 
+import mmap
 import os
 import shutil
 import socket
@@ -18,7 +19,7 @@ from prefork_chat.config import resolve_runtime_dir
 from prefork_chat.errors import StartError
 from prefork_chat.pairs import Pair
 from prefork_chat.registry.ipc import Semaphore, SharedMemory
-from prefork_chat.registry.layout import total_bytes
+from prefork_chat.registry.layout import Layout
 from prefork_chat.registry.registry import Registry
 from prefork_chat.supervisor.adminsocket import AdminSocket
 from prefork_chat.supervisor.ledger import Ledger
@@ -35,10 +36,12 @@ if TYPE_CHECKING:
 
 ADMIN: Final = "admin"
 DIRECTORY: Final = "directory"
+ATTENDANTS_TABLE: Final = "attendants"
 NEWS: Final = "news"
 PIDFILE: Final = "pidfile"
 REGISTRY: Final = "registry"
 _JOURNAL_NAME: Final = "prefork-chat-journal"
+_TABLE_NAME: Final = "prefork-chat-attendants"
 SPILLS: Final = "spill"
 
 
@@ -100,6 +103,9 @@ class Source(Protocol):
     def journal(self, name: str, /) -> int:
         """Return the memfd of a loop's journal."""
 
+    def attendants(self) -> int:
+        """Return the memfd of the attendants' table, of its full size."""
+
     def news(self) -> int:
         """Return the eventfd by which workers say that their state has changed."""
 
@@ -127,7 +133,12 @@ class Making:
         self._config: Final = config
         self._passed: Final = passed
         self._wait: Final = wait
-        self._shape: Final = (config.server.max_clients, self.places, self.threads)
+        self._layout: Final = Layout(
+            config.server.max_clients,
+            self.places,
+            self.threads,
+            config.limits.max_rooms,
+        )
 
     def runtime(self) -> RuntimeDirectory:
         """Claim the directory; raises AlreadyRunning, too."""
@@ -157,11 +168,11 @@ class Making:
 
     def memory(self) -> SharedMemory:
         """Make it."""
-        return self._ledger.make_memory("registry", total_bytes(*self._shape))
+        return self._ledger.make_memory("registry", self._layout.total_bytes)
 
     def registry(self, memory: SharedMemory, write_semaphore: Semaphore) -> Registry:
         """Initialise it."""
-        return Registry.create(memory, write_semaphore, *self._shape)
+        return Registry.create(memory, write_semaphore, self._layout)
 
     def pair(self, _name: str, /) -> Pair:
         """Open it."""
@@ -177,6 +188,15 @@ class Making:
             return os.memfd_create(_JOURNAL_NAME, os.MFD_CLOEXEC)
         except OSError as error:
             raise StartError(f"{name}: {error.strerror} (see `ulimit -n`)") from error
+
+    def attendants(self) -> int:
+        """Open it, all zeros."""
+        try:
+            fd = os.memfd_create(_TABLE_NAME, os.MFD_CLOEXEC)
+        except OSError as error:
+            raise StartError(f"the attendants' table: {error.strerror}") from error
+        os.ftruncate(fd, mmap.PAGESIZE)
+        return fd
 
     def news(self) -> int:
         """Open it."""
@@ -250,6 +270,10 @@ class Resuming:
     def journal(self, name: str, /) -> int:
         """Leave it as it is."""
         return self._take(name)
+
+    def attendants(self) -> int:
+        """Leave it as it is."""
+        return self._take(ATTENDANTS_TABLE)
 
     def news(self) -> int:
         """Go on with it."""

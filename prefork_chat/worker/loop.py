@@ -39,15 +39,18 @@ from prefork_chat.registry.consoles import WATCHED
 from prefork_chat.worker import counters, progress
 from prefork_chat.worker.adoption import Adopted, Adoption
 from prefork_chat.worker.clients import Clients
-from prefork_chat.worker.connection import Pause
+from prefork_chat.worker.connection import STANDING, Pause
+from prefork_chat.worker.credentials import Credentials
 from prefork_chat.worker.departures import Departures
-from prefork_chat.worker.desk import Desk
+from prefork_chat.worker.desk import Desk, Staff
 from prefork_chat.worker.events import Events
+from prefork_chat.worker.inquiries import Inquiries
 from prefork_chat.worker.journal import Journal
 from prefork_chat.worker.leaving import Leaving
 from prefork_chat.worker.operator import Operator
 from prefork_chat.worker.pace import Pace
 from prefork_chat.worker.receipts import Careful, Receipts
+from prefork_chat.worker.rooms import Rooms
 from prefork_chat.worker.routes import Routes
 from prefork_chat.worker.transaction import Parts, Transaction
 
@@ -57,6 +60,7 @@ if TYPE_CHECKING:
     from prefork_chat.inheritance import Inheritance
     from prefork_chat.keeping import Keep
     from prefork_chat.registry.slots import Held
+    from prefork_chat.worker.backroom import Backroom
     from prefork_chat.worker.connection import Connection
     from prefork_chat.worker.outbox import Outbox
 
@@ -108,7 +112,9 @@ def make_turn_lock(is_wanted: bool) -> TurnLock:
 class Loop:
     """Loop (p_id, t_id): owner of its clients, its outboxes and its heartbeat."""
 
-    def __init__(self, inheritance: Inheritance, t_id: int, turn_lock: TurnLock) -> None:
+    def __init__(
+        self, inheritance: Inheritance, t_id: int, turn_lock: TurnLock, backroom: Backroom
+    ) -> None:
         config = inheritance.config
         p_id = inheritance.p_id
         self._inheritance = inheritance
@@ -127,12 +133,18 @@ class Loop:
         self._epoll.register(self._inbox, EPOLLIN)
         self._epoll.register(self._wake, EPOLLIN)
         self._events = Events(inheritance, t_id)
-        self._clients = Clients(self._epoll, inheritance, self._events)
+        self._clients = Clients(self._epoll, inheritance, t_id, self._events)
         self._routes = Routes(inheritance, t_id, self._epoll, self._clients)
         self._receipts = Receipts(inheritance, t_id, self._clients, self._routes)
         self._departures = Departures(self._clients, config.server.login_seconds)
+        self._rooms = Rooms(
+            inheritance, t_id, self._clients, self._routes, self._receipts, events=self._events
+        )
+        self._inquiries = Inquiries(backroom.clerks, self._clients, self._rouse)
         self._operator = Operator(inheritance, self._clients, self._departures, self._events)
-        self._desk = Desk(inheritance, self._clients, self._departures, self._operator)
+        credentials = Credentials(inheritance, backroom.logins)
+        staff = Staff(self._departures, self._rooms, self._inquiries, credentials, self._operator)
+        self._desk = Desk(inheritance, self._clients, staff)
         self._pace = Pace(self._clients, config.limits)
         self._consoles = inheritance.registry.consoles.words
         is_seen = config.operator.see_messages
@@ -146,6 +158,7 @@ class Loop:
             self._routes,
             self._receipts,
             self._departures,
+            self._rooms,
         )
         self._transaction = Transaction(self._parts, self._inbox, config)
         self._adoption = Adoption(inheritance, t_id, self._parts, self._transaction)
@@ -174,7 +187,7 @@ class Loop:
     @property
     def is_deserted(self) -> bool:
         """True when nobody is here and nothing has come or gone for a moment (any thread)."""
-        return not self.load and self._is_quiet(monotonic())
+        return not self.load and not self._rooms.is_waiting and self._is_quiet(monotonic())
 
     def adopt(self, sessions: Sequence[Held]) -> Adopted:
         """Take over the sessions of the predecessor (main thread, before `run`)."""
@@ -188,31 +201,37 @@ class Loop:
     def welcome(self, connection: Connection) -> None:
         """Hand a freshly accepted client over (acceptor thread)."""
         self._newcomers.append(connection)
-        os.eventfd_write(self._wake, 1)
+        self._rouse()
 
     def foster(self, given: Keep) -> None:
         """Hand over a client that another worker has released (main thread)."""
         self._given.append(given)
-        os.eventfd_write(self._wake, 1)
+        self._rouse()
 
     def leave(self) -> None:
         """Ask the loop to move its clients to other workers (any thread)."""
         self._is_leaving = True
-        os.eventfd_write(self._wake, 1)
+        self._rouse()
 
     def end_deserted(self) -> None:
         """Ask the loop to end when it is deserted (any thread)."""
         self._ends_deserted = True
-        os.eventfd_write(self._wake, 1)
+        self._rouse()
 
     def stop(self, stop_by: float) -> None:
         """Ask the loop to say good-bye and end, at monotonic time `stop_by` at the latest."""
         self._stop_by = stop_by
-        os.eventfd_write(self._wake, 1)
+        self._rouse()
 
     def hand_over(self) -> None:
         """Ask the loop to end after this turn, and leave its clients to a successor."""
+        if not self._is_exact:
+            self._inquiries.close()
         self._is_handing_over = True
+        self._rouse()
+
+    def _rouse(self) -> None:
+        """Make the loop look around (any thread)."""
         os.eventfd_write(self._wake, 1)
 
     # The turn
@@ -225,7 +244,7 @@ class Loop:
         while not (self._is_stopping and self._is_done()):
             self._waiter.poll(self._sleep_seconds())
             with self._turn_lock:
-                if self._is_handing_over or (self._ends_deserted and self.is_deserted):
+                if self._may_hand_over() or (self._ends_deserted and self.is_deserted):
                     self._transaction.hand_over()
                     return
                 # Asked only now: what came while we waited for the turn is in it, too.
@@ -264,10 +283,11 @@ class Loop:
         """Handle what else there is of a client: it takes bytes again, it hung up, it is paused."""
         if event & EPOLLOUT:
             self._transaction.drain(connection)
+            self._rooms.catch_up(connection)
         if connection.fd < 0:
             return
         if connection.pauses:
-            if event & (EPOLLHUP | EPOLLERR):
+            if event & (EPOLLHUP | EPOLLERR) and connection.pauses != Pause.INQUIRY.value:
                 self._transaction.lose(connection)
         elif event & ~EPOLLOUT:
             self._read(connection, event, now)
@@ -290,10 +310,12 @@ class Loop:
 
     def _read(self, connection: Connection, event: int, now: float) -> None:  # noqa: C901, PLR0912, PLR0915
         """Look at one chunk of a client and route its lines; the codec makes clean lines of it."""
-        if connection.dealt < 0:
-            self._transaction.take_up_reading(connection)
+        if self._rooms.is_full:
+            self._clients.unread[connection.fd] = event
+            return
+        rest = self._take_up_reading(connection) if connection.dealt < 0 else b""
         try:
-            chunk = connection.socket.recv(READ_BYTES, self._flags)
+            chunk = rest or connection.socket.recv(READ_BYTES, self._flags)
         except BlockingIOError:
             return
         except OSError:
@@ -330,34 +352,50 @@ class Loop:
                     outbox.lines.append(line)
                     continue
             self._execute(connection, line, filled, now)
-            if connection.is_departing:
+            if connection.pauses & STANDING:
                 break
             origin = connection.origin
         if filled:
             self._seal(connection, filled)
-        if connection.pauses and connection.is_departing:
+        if connection.pauses & STANDING:
             done = next(index for index, other in enumerate(lines) if other is line)
-            size = self._measure(connection, partial + chunk, done)
+            size = self._stop_before(connection, partial + chunk, done)
+            self._lines -= len(lines) - done
+            del lines[done:]
         elif connection.is_followed:
             size = len(partial) + len(chunk) - len(decoder.partial)
         elif self._is_exact:
             size = len(chunk) - decoder.forget_partial()
         else:
             size = len(chunk)
-        self._transaction.inputs.append((connection, size, len(chunk)))
-        if event & HUNG_UP or len(chunk) == READ_BYTES:
+        self._transaction.inputs.append((connection, 0 if rest else size, len(chunk)))
+        if event & HUNG_UP or len(chunk) == READ_BYTES or rest:
             self._read_on(connection, size, event, now)
         if self._pace.is_limited:
             self._pace.charge(connection, len(lines), now)
 
-    def _measure(self, connection: Connection, data: bytes, done: int) -> int:
-        """Return how many bytes of the data come before the line by which its client leaves.
+    def _take_up_reading(self, connection: Connection) -> bytes:
+        """Begin to read a client, or go on behind what was dealt with.
 
-        That line stays in the kernel until good-bye has been said, so no kill makes us forget it.
+        Returns what is to be looked at before what the kernel has.
+        """
+        self._transaction.take_up_reading(connection)
+        if connection.inquiry is None:
+            return b""
+        rest, connection.inquiry.rest = connection.inquiry.rest, b""
+        return rest
+
+    def _stop_before(self, connection: Connection, data: bytes, done: int) -> int:
+        """Return how many bytes of the data come before the line that is not to be dealt with.
+
+        By it its client leaves, or has asked a question. It stays in the kernel until good-bye has
+        been said, or the question is answered, so no kill makes us forget it.
         """
         state = self._inheritance.registry.progress[connection.slot] & progress.DECODER
         size, state = measure(state, data, done)
         connection.decoder = Decoder(state)
+        if connection.inquiry is not None and not self._is_exact:
+            connection.inquiry.rest = data[size:]
         return size
 
     def _read_on(self, connection: Connection, size: int, event: int, now: float) -> None:
@@ -365,7 +403,7 @@ class Loop:
 
         With half a line before it an end of file cannot always be read, only noticed.
         """
-        if connection.is_departing:
+        if connection.is_standing:
             return
         if size or connection.is_followed:
             self._clients.unread[connection.fd] = event
@@ -393,7 +431,10 @@ class Loop:
         effect = execute(connection.session, line)
         if not isinstance(effect, Route):
             self._seal(connection, filled)
+            was_registered = connection.session.registered
             self._desk.carry_out(connection, effect, now)
+            if connection.session.registered and not was_registered:
+                self._receipts.storing.call(connection)
             return
         outbox = self._routes.find(effect.dest)
         if outbox is None:
@@ -401,17 +442,11 @@ class Loop:
             self._clients.say(connection, refusal)
             return
         if connection.origin is None:
-            connection.origin = self._introduce(connection)
+            connection.origin = connection.introduce(self._p_id, self._t_id)
         if not outbox.lines:
             filled.append(outbox)
         tag = b"@%b " % effect.tag if effect.tag else b""
         outbox.lines.append(b"%bCHAT %b %b" % (tag, effect.dest, effect.message))
-
-    def _introduce(self, connection: Connection) -> Origin:
-        """Make what tells other loops who a session is."""
-        session = connection.session
-        place = (self._p_id, self._t_id, connection.slot, connection.generation)
-        return Origin(*place, session.quiet, session.registered, session.name)
 
     # Delivering: from a datagram to the clients of this loop
 
@@ -420,6 +455,8 @@ class Loop:
         taken = self._taken
         is_new = True
         for _ in range(INBOX_DATAGRAMS):
+            if self._rooms.is_full:
+                return
             try:
                 datagram = self._inbox.recv(INBOX_BYTES, self._flags)
             except BlockingIOError:
@@ -439,6 +476,13 @@ class Loop:
         header, _, body = section.partition(b"\n")
         if header.startswith(envelope.MESSAGES):
             self._deliver(self._origin(header), body.split(b"\n"))
+        elif header.startswith(envelope.ROOM_BATCH):
+            batch, origin, messages = envelope.parse_room_batch(header, body)
+            self._rooms.receive_batch(batch, self._origin(origin), messages)
+        elif header.startswith(envelope.PRESENCE):
+            self._rooms.presence.receive(*envelope.parse_presence(header, body))
+        elif header.startswith(envelope.REACHED):
+            self._rooms.receive_reached(envelope.parse_reached(section))
         elif header.startswith(envelope.DIRECTIVE):
             self._operator.obey(header, body, self._inbox_at)
         else:
@@ -458,6 +502,9 @@ class Loop:
         A tagged line has its verb where others have the destination: CHAT, which in upper case is
         no key of `present`.
         """
+        if origin.is_registered and self._receipts.storing.is_on:
+            self._deliver_for_history(origin, lines)
+            return
         present = self._clients.present
         touched = self._clients.touched
         prefix = origin.prefix
@@ -484,6 +531,19 @@ class Loop:
         if self._events.is_watched:
             self._events.said(origin, lines if careful is None else careful.delivered(lines))
 
+    def _deliver_for_history(self, origin: Origin, lines: list[bytes]) -> None:
+        """Hand over what an account says; what it says to accounts is to be stored."""
+        careful = Careful(is_for_history=True)
+        for line in lines:
+            self._deliver_carefully(line, origin.prefix, careful)
+        self._receipts.turn_back(origin, careful)
+        if careful.accepted:
+            self._receipts.deliveries.append((origin, [], careful.accepted))
+        if careful.filed:
+            self._receipts.storing.filings.append((origin, careful.filed))
+        if self._events.is_watched:
+            self._events.said(origin, careful.delivered(lines))
+
     def _deliver_carefully(self, line: bytes, prefix: bytes, careful: Careful) -> None:
         """Deliver a line with a tag, to a name in other letters, to a slow reader, to nobody."""
         tag, destination, message = envelope.parse_line(line)
@@ -497,8 +557,16 @@ class Loop:
             careful.refused.append(line)
             careful.refusals.append(outcomes.undelivered(Code.BUSY, destination, tag))
             return
+        is_to_be_stored = careful.is_for_history and connection.session.registered
+        if is_to_be_stored and self._receipts.storing.is_behind:
+            careful.refused.append(line)
+            careful.refusals.append(outcomes.undelivered(Code.BUSY, destination, tag))
+            return
         self._clients.say(connection, prefix + message)
-        careful.accepted.append((tag, destination))
+        if is_to_be_stored:
+            careful.filed.append((tag, destination, message))
+        else:
+            careful.accepted.append((tag, destination))
 
     # Comings and goings
 
@@ -553,6 +621,13 @@ class Loop:
             now - self._inbox_at >= QUIET_SECONDS and self._routes.is_empty and not self._has_work
         )
 
+    def _may_hand_over(self) -> bool:
+        """Say whether the loop is to end now and keeps nothing to itself.
+
+        In fast mode lines whose questions are open are in our memory only, passwords among them.
+        """
+        return self._is_handing_over and (self._is_exact or self._inquiries.are_over(monotonic()))
+
     # The clock
 
     @property
@@ -565,7 +640,9 @@ class Loop:
             return 0.0
         if self._is_stopping:
             return QUIET_SECONDS / 4
-        wake_at = min(self._departures.wake_at(), self._pace.wake_at())
+        wake_at = min(
+            self._departures.wake_at(), self._pace.wake_at(), self._rooms.presence.wake_at()
+        )
         seconds = min(self._beat_seconds, max(0.0, wake_at - monotonic()))
         if self._is_leaving:
             return min(seconds, self._leaving.wait_seconds)
@@ -574,6 +651,9 @@ class Loop:
     def _look_at_the_clock(self, now: float) -> None:
         """Do what is due, free the names of those who went, beat, and publish the counters."""
         self._pace.release(now)
+        self._rooms.presence.tell(now)
+        if self._inquiries.answers:
+            self._inquiries.take_answers()
         for connection in self._departures.due(now):
             self._transaction.lose(connection)
         block = self._block

@@ -27,6 +27,7 @@ from prefork_chat.registry import table
 from prefork_chat.registry.table import Order, WorkerState
 from prefork_chat.worker import progress
 from prefork_chat.worker.acceptor import Acceptor
+from prefork_chat.worker.backroom import Backroom
 from prefork_chat.worker.loop import Loop, beat_seconds, make_turn_lock
 from prefork_chat.worker.router import Router
 
@@ -88,7 +89,9 @@ class _Worker:
         self._log = log.get_logger(p_id=inheritance.p_id, generation=inheritance.generation)
         server = inheritance.config.server
         turn_lock = self._turn_lock = make_turn_lock(server.turn_lock)
-        self._loops = [Loop(inheritance, t_id, turn_lock) for t_id in range(server.threads)]
+        backroom = Backroom.of(inheritance)
+        threads = range(server.threads)
+        self._loops = [Loop(inheritance, t_id, turn_lock, backroom) for t_id in threads]
         self._acceptor = Acceptor(inheritance, self._loops, random.Random(), self._wake)
         self._beat_seconds = beat_seconds(server.watchdog_seconds)
         self._poller = select.epoll()
