@@ -245,6 +245,27 @@ def test_who_is_here_is_listed_with_addresses(daemon: Daemon, console: Console) 
     assert f"Alice  {host}:{port}  (muted)" in console.lines
 
 
+def test_a_muted_client_is_not_heard_in_rooms_either(daemon: Daemon, console: Console) -> None:
+    alice, bob = daemon.join("alice", 0), daemon.join("bob", 1)
+    for number, person in enumerate((alice, bob), start=1):
+        person.ask("ENTR #Tea", f"OK ENTR #Tea n={number}")
+    console.ask("/rooms", "#Tea  2")
+    console.ask("/mute alice", "-- muted alice")
+    alice.expect("NOTE the operator has muted you")
+    alice.send("CHAT #tea I am here, too")
+    alice.expect_error("CHAT", "DENIED", "#tea")
+    bob.ask("CHAT #tea is anybody here?", "OK CHAT #Tea n=1")
+    alice.expect("CHAT #Tea bob is anybody here?")
+    console.ask("/kick alice", "-- kicked alice")
+    until(lambda: _members(bob) == ["bob"], "alice to be gone from the room")
+    bob.expect_nothing()
+
+
+def _members(client: LineClient) -> list[str]:
+    client.send("WHOS #tea")
+    return [line.split()[-1] for line in client.read_until(r"OK WHOS .*")[:-1]]
+
+
 def test_a_worker_that_dies_before_it_answers_has_its_successor_say_so(
     start_daemon: StartDaemon,
 ) -> None:
