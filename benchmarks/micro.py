@@ -129,11 +129,11 @@ def _run() -> None:
     import pyperf  # noqa: PLC0415 - an extra
 
     key = int.from_bytes(os.urandom(4), "little") % 0x7FFF_FFFE + 1
-    capacity = 2 * NAMES
-    memory = SharedMemory.create(f"/prefork-chat-micro-{key:x}", layout.total_bytes(capacity, 1, 1))
+    shape = layout.Layout(2 * NAMES, 1, 1, 0)
+    memory = SharedMemory.create(f"/prefork-chat-micro-{key:x}", shape.total_bytes)
     semaphore = Semaphore.create(key, 1)
     try:
-        registry = Registry.create(memory, semaphore, capacity, 1, 1)
+        registry = Registry.create(memory, semaphore, shape)
         registry.table.begin(0, 1, 1)
         for number in range(NAMES):
             name = b"client%d" % number

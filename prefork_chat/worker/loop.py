@@ -137,9 +137,7 @@ class Loop:
         self._routes = Routes(inheritance, t_id, self._epoll, self._clients)
         self._receipts = Receipts(inheritance, t_id, self._clients, self._routes)
         self._departures = Departures(self._clients, config.server.login_seconds)
-        self._rooms = Rooms(
-            inheritance, t_id, self._clients, self._routes, self._receipts, events=self._events
-        )
+        self._rooms = Rooms(inheritance, t_id, self._clients, self._routes, self._receipts)
         self._inquiries = Inquiries(backroom.clerks, self._clients, self._rouse)
         self._operator = Operator(inheritance, self._clients, self._departures, self._events)
         credentials = Credentials(inheritance, backroom.logins)
