@@ -158,8 +158,10 @@ def _read(_session: Session, rest: bytes, tag: bytes) -> Effect:
     return Identify(name, fold(name), password.strip(), tag)
 
 
-def _chat(_session: Session, rest: bytes, tag: bytes) -> Effect:
+def _chat(session: Session, rest: bytes, tag: bytes) -> Effect:
     dest, _, message = rest.partition(b" ")
+    if message and session.muted:
+        return Refuse(undelivered(Code.DENIED, dest, tag))
     if message:
         if is_room(dest):
             return TellRoom(tag, dest, message)

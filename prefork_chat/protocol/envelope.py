@@ -22,6 +22,7 @@ datagram again.
              | "H" origin LF line *(LF line)            for the historian: these have arrived, and
                                                         are to be stored and then confirmed
              | "T" name                                 for the historian: this account has joined
+             | "O" …                            what the operator tells the loop: see `directives`
     origin   = p_id SP t_id SP slot SP generation SP flags SP name
                                                         decimal numbers; flags: "q" quiet, "r"
                                                         registered; "-": neither
@@ -31,9 +32,9 @@ datagram again.
 Every datagram begins with its "D"; the router puts several into one. Numbers of a loop only grow:
 who knows the last one that he took tells what he is sent twice.
 
-Written by the loop of the sender, forwarded unopened by the router (it looks at the first byte
-only), read by the destination's loop. Pure: bytes in, bytes out. Datagrams come from our own
-processes only, so a malformed one is a bug of ours and raises.
+Written by the loop of the sender or by the operator's console, forwarded unopened by the router (it
+looks at the first byte only), read by the destination's loop. Pure: bytes in, bytes out. Datagrams
+come from our own processes only, so a malformed one is a bug of ours and raises.
 """
 
 from __future__ import annotations
@@ -50,6 +51,7 @@ REACHED = b"K"
 PRESENCE = b"V"
 STORE = b"H"
 HERE = b"T"
+DIRECTIVE = b"O"
 
 SECTION_BYTES = 48 * 1024
 """A datagram is closed when it holds this much: batches up to 64 KiB are cheap to allocate in the

@@ -79,6 +79,7 @@ from hashlib import blake2b
 from typing import TYPE_CHECKING, Final, NamedTuple
 
 from prefork_chat.errors import StartError
+from prefork_chat.registry.consoles import Consoles
 from prefork_chat.registry.endings import Endings
 from prefork_chat.registry.index import NOWHERE, NameIndex
 from prefork_chat.registry.layout import (
@@ -146,7 +147,7 @@ class Registry:
     take-over clears a flag in it. `positions[slot]` is another, which the claimer has to set.
     `rooms` are the rooms, and `memberships` has MEMBERSHIPS words of each slot, like `progress` the
     loop's: meaningless until it has set them. `registered` says which names may be accounts,
-    `penalties` who may not try passwords now. A key
+    `penalties` who may not try passwords now, `consoles` who looks on. A key
     is a name folded (lower-case), a name is as typed; both are 1-32 ASCII bytes. Any method may be
     called in any thread.
     """
@@ -157,6 +158,7 @@ class Registry:
         "_slots",
         "_write_semaphore",
         "capacity",
+        "consoles",
         "endings",
         "identity",
         "memberships",
@@ -193,6 +195,7 @@ class Registry:
         self._slots = Slots(memory.map, layout.slots)
         self.progress = self._slots.progress
         self.positions = view[layout.positions].cast("q")
+        self.consoles = Consoles(view[layout.consoles].cast("q"))
         self.endings = Endings(view[layout.endings].cast("q"))
         self.memberships = view[layout.memberships].cast("q")
         self.rooms = RoomTable(memory.map, layout, write_semaphore, self._index.tag)
@@ -230,6 +233,7 @@ class Registry:
         self.table.close()
         self._slots.close()
         self.positions.release()
+        self.consoles.close()
         self.endings.close()
         self.memberships.release()
         self.rooms.close()

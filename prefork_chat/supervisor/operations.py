@@ -119,6 +119,11 @@ class Operations:
         self._log: Final = get_logger()
 
     @property
+    def config(self) -> Config:
+        """What workers that are forked now start from."""
+        return self._config
+
+    @property
     def is_stopping(self) -> bool:
         """True from the beginning of a stop."""
         return self._stop is not None

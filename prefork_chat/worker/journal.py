@@ -17,7 +17,8 @@ of that p_id). Owner: the one loop (p_id, t_id) that lives; its thread, while it
                             reading: slot + 1 of the client that is being read, else 0
                             deaths: slot + 1 of a client << 8 | how many workers in a row have died
                             while they read it
-              <q> per loop  number of the last datagram that was taken from that loop
+              <q> each      number of the last datagram that was taken from each loop, and from
+                            others who send some (`inheritance.senders`)
     records   on page boundaries behind them, MessagePack; a new one never overlaps the valid one
 """
 

@@ -32,18 +32,25 @@ class Careful:
     """The lines of one delivery that needed more than an append.
 
     `accepted` were handed to a client, as (tag or b"", destination); `refusals` are final answers
-    for their sender; `strays` are lines for names that are not at this loop. If they are said by
-    an account (`is_for_history`), those handed to accounts are `filed` instead, with the message.
+    for their sender, to the lines `refused`; `strays` are lines for names that are not at this
+    loop. If they are said by an account (`is_for_history`), those handed to accounts are `filed`
+    instead, with the message.
     """
 
-    __slots__ = ("accepted", "filed", "is_for_history", "refusals", "strays")
+    __slots__ = ("accepted", "filed", "is_for_history", "refusals", "refused", "strays")
 
     def __init__(self, *, is_for_history: bool = False) -> None:
         self.is_for_history = is_for_history
         self.filed: list[Line] = []
         self.accepted: list[tuple[bytes, bytes]] = []
         self.refusals: list[bytes] = []
+        self.refused: list[bytes] = []
         self.strays: list[bytes] = []
+
+    def delivered(self, lines: list[bytes]) -> list[bytes]:
+        """Return those of the delivery's lines that were handed to a client."""
+        others = {*self.refused, *self.strays}
+        return [line for line in lines if line not in others]
 
 
 class Receipts:

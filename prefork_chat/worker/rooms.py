@@ -113,6 +113,7 @@ class Rooms:
         self._members = clients.members
         self._routes = routes
         self._receipts = receipts
+        self._events = clients.events
         self.presence = Presence(inheritance, t_id, clients, routes)
         self._numbers = count((inheritance.generation << GENERATION_SHIFT) + 1)
         self._said: dict[tuple[Connection, LocalRoom], _Said] = {}
@@ -241,6 +242,9 @@ class Rooms:
                     said.origin, said.room.name, said.tags, loops, 0
                 )
             self._hear(said.room, said.origin, batch.batch, said.messages)
+            if self._events.is_watched:
+                heading = b"CHAT %b " % said.room.name
+                self._events.said(said.origin, [heading + message for message in said.messages])
         self._said.clear()
 
     # Delivering: what was said anywhere goes to the members here
