@@ -3,7 +3,8 @@
 What a client says to a room in a turn is one *batch*. It goes once to each loop that has members
 (a ROOM_BATCH section), which makes its lines, adds them to what its members get in that turn, and
 says afterwards how many it has reached (REACHED). The loop of the sender adds up, and when all have
-said so it answers each message: `OK CHAT #room n=<reached>`.
+said so it answers each message: `OK CHAT #room n=<reached>`. The historian is one of them: it gets
+every batch, has reached nobody, and says so when the batch is stored.
 
 Reached is who has it in his socket, or in his backlog. A member who reads so slowly that his
 backlog is over `client_pending_bytes` misses it: that is counted with his membership, and he is
@@ -237,6 +238,11 @@ class Rooms:
                     outbox.add(section)
                     self._routes.hold_back(said.connection, outbox)
                     loops += 1
+            if self._receipts.storing.is_on:
+                section = section or envelope.pack_room_batch(batch, said.origin, said.messages)
+                self._routes.historian.add(section)
+                self._routes.hold_back(said.connection, self._routes.historian)
+                loops += 1  # it says so, too, once all is stored
             if not said.origin.is_quiet:
                 self._pending[batch.batch] = _Pending(
                     said.origin, said.room.name, said.tags, loops, 0
