@@ -109,7 +109,7 @@ def test_a_room_that_is_refused_is_not_entered_again() -> None:
     wire = Wire(Server(refusals={"ENTR": ["DENIED not you"]}))
     wire.arrive()
     wire.type("/join #dev")
-    assert wire.remarks()[-1] == "#dev: not you"
+    assert wire.remarks()[-1] == "not you"
     wire.lose()
     wire.server.got.clear()
     wire.arrive()
