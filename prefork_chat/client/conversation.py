@@ -446,7 +446,7 @@ class Conversation:
             self.remark(f"you are {name} at {self.server}")
         self._lost_at = None
         self._timers.set("silence", self._now + SILENCE_SECONDS, self._ask_for_a_sign)
-        self.ask("HELO pres", lambda _: None)
+        self.ask("HELO pres", self.company.note_extras)
         for talk in self.talks:
             if talk.is_entered:
                 self._enter(talk)
