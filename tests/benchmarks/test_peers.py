@@ -42,10 +42,8 @@ def nothing_left(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[No
     assert not [path for path in tmp_path.iterdir() if path.name.startswith("prefork-chat-bench")]
 
 
-@pytest.mark.parametrize(
-    ("name", "load_name"),
-    [(name, load) for name in NAMES for load in LOADS if (name, load) != ("prefork_chat", "room")],
-)
+@pytest.mark.parametrize("load_name", LOADS)
+@pytest.mark.parametrize("name", NAMES)
 def test_a_server_of_the_comparison_is_sound_under_a_short_load(
     loadgen: Path, contestants: dict[str, Contestant], name: str, load_name: str
 ) -> None:
