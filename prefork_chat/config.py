@@ -38,6 +38,7 @@ LogLevel: TypeAlias = Literal["debug", "info", "warning", "error"]
 LogFormat: TypeAlias = Literal["auto", "json", "console"]
 Durability: TypeAlias = Literal["exact", "fast"]
 PlainText: TypeAlias = Literal["local", "anywhere"]
+IngressKind: TypeAlias = Literal["fifo", "sysv-queue", "posix-queue"]
 
 
 Count: TypeAlias = Annotated[int, Meta(ge=1)]
@@ -65,7 +66,7 @@ class ServerConfig(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True
     state_dir: Annotated[
         str,
         Meta(
-            description="Directory of what outlives the daemon: accounts and history. Empty: "
+            description="Directory of what outlives the daemon: accounts, history, bans. Empty: "
             "$STATE_DIRECTORY, else $XDG_STATE_HOME/prefork-chat, else ~/.local/state/prefork-chat."
         ),
     ] = ""
@@ -189,6 +190,31 @@ class LimitsConfig(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True
     ] = 16
 
 
+class HistoryConfig(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """What is remembered of what accounts say to each other and in rooms, and for how long."""
+
+    enabled: Annotated[
+        bool,
+        Meta(
+            description="Keep the messages of accounts and rooms, and those for accounts that are "
+            "away until they come."
+        ),
+    ] = True
+    retention_days: Annotated[
+        float,
+        Meta(ge=0, le=1_000_000),
+        Meta(description="Messages are forgotten after so many days; 0: never for their age."),
+    ] = 0.0
+    max_bytes: Annotated[
+        int,
+        Meta(ge=0),
+        Meta(
+            description="The oldest messages are forgotten when the database holds more than this; "
+            "0: as much as the disk takes."
+        ),
+    ] = 4_294_967_296
+
+
 class RespawnConfig(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """What happens when workers die young."""
 
@@ -240,6 +266,18 @@ class AccountsConfig(Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
     ] = 8
 
 
+class OperatorConfig(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """What the operator's console shows."""
+
+    see_messages: Annotated[
+        bool,
+        Meta(
+            description="The console shows what people write to each other, and the greeting tells "
+            "them so; otherwise only who writes to whom."
+        ),
+    ] = False
+
+
 class LogConfig(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """What is logged, where and how."""
 
@@ -257,15 +295,80 @@ class LogConfig(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     ] = "auto"
 
 
+class BoardConfig(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """What programs of this machine are shown in System V shared memory (`prefork-chat board`)."""
+
+    enabled: Annotated[bool, Meta(description="Keep the board.")] = True
+    mode: Annotated[
+        str, Meta(pattern="^0?[0-7]{3}$"), Meta(description="Who may read it: permissions, octal.")
+    ] = "0644"
+
+
+class MetricsConfig(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """Figures for Prometheus."""
+
+    listen: Annotated[
+        str,
+        Meta(description="Address at which GET /metrics is answered, HOST:PORT. Empty: none."),
+    ] = ""
+
+
+class IngressConfig(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """A way for programs of this machine to speak into the chat."""
+
+    kind: Annotated[
+        IngressKind, Meta(description="What programs write to: a FIFO or a message queue.")
+    ]
+    path: Annotated[
+        str,
+        Meta(
+            pattern="^/.+",
+            description="fifo: where it is made; sysv-queue: the file of its key, "
+            "ftok(path, 'P'); posix-queue: its name, such as /chat-in.",
+        ),
+    ]
+    name: Annotated[
+        str,
+        Meta(
+            pattern="^[A-Za-z0-9][A-Za-z0-9_.-]{0,31}$",
+            description="Who speaks: the name under which its messages appear.",
+        ),
+    ]
+    to: Annotated[
+        tuple[str, ...],
+        Meta(
+            min_length=1,
+            description="Users and #rooms to whom it may speak; a * at the end stands for any "
+            "end: #* are all rooms, * is everybody.",
+        ),
+    ] = ("*",)
+    mode: Annotated[
+        str, Meta(pattern="^0?[0-7]{3}$"), Meta(description="Its permissions, octal.")
+    ] = "0620"
+    owner: Annotated[str, Meta(description="User that it belongs to. Empty: the daemon's.")] = ""
+    group: Annotated[str, Meta(description="Group that it belongs to. Empty: the daemon's.")] = ""
+    lines_per_second: Annotated[
+        Rate, Meta(description="Rate at which it is read; 0: no limit.")
+    ] = 0.0
+    burst_lines: Annotated[
+        Count, Meta(description="Lines that are read before lines_per_second counts.")
+    ] = 50
+
+
 class Config(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """The whole configuration: one struct for each table of the file."""
+    """The whole configuration: one struct for each table of the file, any number of `ingress`."""
 
     server: ServerConfig = ServerConfig()
     limits: LimitsConfig = LimitsConfig()
+    history: HistoryConfig = HistoryConfig()
     respawn: RespawnConfig = RespawnConfig()
     tcp: TcpConfig = TcpConfig()
     accounts: AccountsConfig = AccountsConfig()
+    operator: OperatorConfig = OperatorConfig()
+    board: BoardConfig = BoardConfig()
+    metrics: MetricsConfig = MetricsConfig()
     log: LogConfig = LogConfig()
+    ingress: tuple[IngressConfig, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -297,6 +400,13 @@ def options() -> tuple[Option, ...]:
         if isinstance(table.type, msgspec.inspect.StructType)
         for field in table.type.fields
     )
+
+
+def ingress_options() -> tuple[Option, ...]:
+    """Return the options of each `[[ingress]]`; those that must be given have no default."""
+    described = msgspec.inspect.type_info(IngressConfig)
+    assert isinstance(described, msgspec.inspect.StructType)
+    return tuple(_option("ingress", field) for field in described.fields)
 
 
 def load(path: Path | None, overrides: Mapping[str, object] | None = None) -> Config:
@@ -418,6 +528,40 @@ def _contradictions(config: Config) -> list[tuple[str, str]]:
         found.append(
             ("respawn.backoff_max_seconds", "expected at least respawn.backoff_min_seconds")
         )
+    return found + _metrics_contradictions(config) + _ingress_contradictions(config)
+
+
+def _metrics_contradictions(config: Config) -> list[tuple[str, str]]:
+    if not config.metrics.listen:
+        return []
+    try:
+        address = parse_address(config.metrics.listen)
+    except ConfigError as error:
+        return [("metrics.listen", str(error))]
+    is_tcp = address.family == "tcp"
+    return [] if is_tcp else [("metrics.listen", "expected HOST:PORT or [IPV6]:PORT")]
+
+
+def _ingress_contradictions(config: Config) -> list[tuple[str, str]]:
+    found: list[tuple[str, str]] = []
+    paths: set[tuple[str, str]] = set()
+    names: set[str] = set()
+    for index, ingress in enumerate(config.ingress):
+        place = f"ingress[{index}]"
+        if (ingress.kind, ingress.path) in paths:
+            found.append((f"{place}.path", f"{ingress.path!r} is used twice"))
+        if ingress.name.lower() in names:
+            found.append((f"{place}.name", f"{ingress.name!r} is used twice"))
+        if ingress.kind == "posix-queue" and "/" in ingress.path[1:]:
+            found.append((f"{place}.path", "expected a slash and a name without one"))
+        found += [
+            (f"{place}.to", f"{who!r}: expected a name, #room, or the beginning of one and a *")
+            for who in ingress.to
+            if re.fullmatch(r"#?(?:[A-Za-z0-9][A-Za-z0-9_.-]{0,31})?\*?", who) is None
+            or who in {"", "#"}
+        ]
+        paths.add((ingress.kind, ingress.path))
+        names.add(ingress.name.lower())
     return found
 
 

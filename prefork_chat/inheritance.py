@@ -10,6 +10,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
 
+from prefork_chat.registry.layout import CONSOLES
+
 if TYPE_CHECKING:
     import socket
     from collections.abc import Mapping
@@ -21,6 +23,12 @@ if TYPE_CHECKING:
     from prefork_chat.registry.registry import Registry
     from prefork_chat.registry.table import WorkerTable
 
+ATTENDANTS: Final = ("historian", "porter")
+"""The processes beside the workers for which there is room in every daemon, by their places.
+
+Each has a parent-level pair, behind those of the workers (`pairs`), and a number of
+its own as a sender of datagrams (`senders`)."""
+
 COMPATIBILITY: Final = 3
 """One more whenever workers of this version and the last one could not live side by side.
 
@@ -28,6 +36,19 @@ During an upgrade they do: they send each other datagrams, adopt each other's se
 and speak to the same keeper. So it grows with every change of what any of these looks like or
 means. (The registry's layout has a number of its own.)
 """
+
+
+def senders(workers: int, threads: int) -> int:
+    """Return how many number their datagrams: loop (p_id, t_id) is p_id * threads + t_id.
+
+    Behind the loops come the attendants, by place, and then the operator's consoles.
+    """
+    return workers * threads + len(ATTENDANTS) + CONSOLES
+
+
+def sender_of_console(workers: int, threads: int, place: int) -> int:
+    """The index under which the datagrams of the console at a place are numbered."""
+    return senders(workers, threads) - CONSOLES + place
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,5 +82,31 @@ class Inheritance:
     journals: tuple[int, ...]
     spills: Path
     listeners: tuple[socket.socket, ...]
+    news: int
+    supervisor_pidfd: int
+
+
+@dataclass(frozen=True, slots=True)
+class Attendance:
+    """Everything an attendant starts from.
+
+    `place` is its index among ATTENDANTS, `generation` counts its incarnations as a worker's does.
+    `p_id` is where others send to: `pairs.processes[p_id]` is its own pair, which it alone reads;
+    `sender` numbers its datagrams (see `senders`). `row` is its row in the attendants' table, of
+    one loop: it is to become READY, to beat (ROUTER_HEARTBEAT and the loop's HEARTBEAT), and to
+    look at ORDER when it gets SIGTERM. `journal` is a memfd, empty in the beginning, as its
+    predecessor left it ever after. `news` and `supervisor_pidfd` are as in `Inheritance`.
+    """
+
+    config: Config
+    place: int
+    generation: int
+    p_id: int
+    sender: int
+    registry: Registry
+    pairs: Pairs
+    row: memoryview[int]
+    journal: int
+    runtime_dir: Path
     news: int
     supervisor_pidfd: int

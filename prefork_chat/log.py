@@ -100,6 +100,14 @@ WORKER_STUCK: Final = "worker.stuck"
 WORKER_KILLED: Final = "worker.killed"
 WORKER_RETIRING: Final = "worker.retiring"
 WORKER_STOPPED: Final = "worker.stopped"
+# -- events: the life of an attendant
+ATTENDANT_SPAWNED: Final = "attendant.spawned"
+ATTENDANT_READY: Final = "attendant.ready"
+ATTENDANT_TOLD: Final = "attendant.told"
+ATTENDANT_EXITED: Final = "attendant.exited"
+ATTENDANT_THROTTLED: Final = "attendant.throttled"
+ATTENDANT_STUCK: Final = "attendant.stuck"
+ATTENDANT_KILLED: Final = "attendant.killed"
 # -- events: in a worker
 ACCEPT_PAUSED: Final = "accept.paused"
 ACCEPT_RESUMED: Final = "accept.resumed"
@@ -110,7 +118,21 @@ BACKLOG_UNPROTECTED: Final = "backlog.unprotected"
 ACCOUNTS_UNKNOWN: Final = "accounts.unknown"
 ACCOUNTS_FAILED: Final = "accounts.failed"
 ACCOUNTS_RECOVERED: Final = "accounts.recovered"
+BANS_UNREADABLE: Final = "bans.unreadable"
 LINE_REJECTED: Final = "line.rejected"
+# -- events: in the historian
+HISTORY_FAILED: Final = "history.failed"
+HISTORY_REPLACED: Final = "history.replaced"
+HISTORY_RECOVERED: Final = "history.recovered"
+# -- events: in the porter
+INGRESS_JOINED: Final = "ingress.joined"
+INGRESS_REFUSED: Final = "ingress.refused"
+INGRESS_REJECTED: Final = "ingress.rejected"
+INGRESS_DROPPED: Final = "ingress.dropped"
+INGRESS_FAILED: Final = "ingress.failed"
+BOARD_FAILED: Final = "board.failed"
+METRICS_OPENED: Final = "metrics.opened"
+METRICS_FAILED: Final = "metrics.failed"
 
 # Longest wait for a reader of the log who has fallen behind (a full pipe, a terminal after ^S).
 _STUCK_READER_MS: Final = 20

@@ -148,8 +148,10 @@ def _pass(session: Session, rest: bytes, tag: bytes) -> Effect:
     return SetPassword(session.name, session.key, session.registered, password, tag)
 
 
-def _chat(_session: Session, rest: bytes, tag: bytes) -> Effect:
+def _chat(session: Session, rest: bytes, tag: bytes) -> Effect:
     dest, _, message = rest.partition(b" ")
+    if message and session.muted:
+        return Refuse(undelivered(Code.DENIED, dest, tag))
     if message:
         if is_room(dest):
             return TellRoom(tag, dest, message)
@@ -211,7 +213,11 @@ def _helo(session: Session, rest: bytes, tag: bytes) -> Effect:
             return _bad_arguments(HELO, tag, b"%b is no extra" % shown(word))
     if b"quiet" in words:
         session.quiet = True
-    return Reply((ok(HELO, b"quiet" if session.quiet else b"", tag),))
+    if b"pres" in words:
+        session.presence = True
+    switched_on = ((b"quiet", session.quiet), (b"pres", session.presence))
+    listed = b" ".join(extra for extra, is_on in switched_on if is_on)
+    return Reply((ok(HELO, listed, tag),))
 
 
 def _ping(_session: Session, rest: bytes, tag: bytes) -> Effect:
@@ -329,7 +335,8 @@ _TABLE: Final = (
         (
             b"switch extras on, and list those that are on",
             b"quiet: no OK CHAT for your messages; errors still come.",
-            b"time, ids, pres: understood, but not offered by this server.",
+            b"pres: HERE #room <names>, GONE #room <names>: who comes to your rooms and who goes.",
+            b"time, ids: understood, but not offered by this server.",
         ),
         _helo,
     ),

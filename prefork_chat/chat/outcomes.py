@@ -45,6 +45,7 @@ _UNDELIVERED: Final[Mapping[Code, bytes]] = MappingProxyType(
     {
         Code.BADARGS: b"gets no message: CHAT <dest_username> <message>",
         Code.BADNAME: b"is no name: " + NAME_RULE,
+        Code.DENIED: b"gets nothing: the operator has muted you",
         Code.NOJOIN: b"cannot know who you are: JOIN <username> first",
         Code.NOUSER: b"is not here: WHOS lists who is",
         Code.BUSY: b"reads too slowly, your message was not delivered: try again later",
@@ -76,6 +77,45 @@ def expelled() -> bytes:
     return err(ANY_VERB, Code.INTERNAL, text)
 
 
+def operator_says(text: str) -> bytes:
+    """Return the line in which the operator speaks; the form is his alone."""
+    return note(b"<operator> " + text.encode())
+
+
+def muted(terms: str) -> bytes:
+    """Return what a client is told who is not heard any more.
+
+    `terms`, here and below, says until when and why: see `bans.terms`.
+    """
+    return note(b"the operator has muted you" + terms.encode())
+
+
+def heard_again() -> bytes:
+    """Return what a client is told who has his voice back."""
+    return note(b"the operator lets you speak again")
+
+
+def kicked(terms: str) -> bytes:
+    """Return the last line of a connection that the operator closes."""
+    return err(ANY_VERB, Code.DENIED, b"the operator has closed this connection" + terms.encode())
+
+
+def banned(terms: str) -> bytes:
+    """Return the last line of a connection of somebody who is banned from now on."""
+    return err(ANY_VERB, Code.DENIED, b"the operator has banned you" + terms.encode())
+
+
+def not_welcome(terms: str) -> bytes:
+    """Return the only line that a connection from a banned address gets."""
+    return err(HELO, Code.DENIED, b"the operator has banned this address" + terms.encode())
+
+
+def not_admitted(claim: Claim, terms: str) -> bytes:
+    """Return the refusal of a JOIN that a ban forbids."""
+    text = b"the operator has banned %b%b" % (claim.name, terms.encode())
+    return err(JOIN, Code.DENIED, text, claim.tag)
+
+
 def login_expired() -> bytes:
     """Return the last line of a connection that has not said in time who it is."""
     text = b"no JOIN came in time, goodbye: connect again and JOIN <username>"
@@ -103,6 +143,11 @@ def delivered(dest: bytes, tag: bytes) -> bytes:
     return ok(CHAT, dest, tag)
 
 
+def stored(dest: bytes, tag: bytes) -> bytes:
+    """Return the receipt: `dest` is away, and the message is kept until he comes."""
+    return ok(CHAT, dest + b" stored", tag)
+
+
 def all_delivered(dests: Sequence[bytes]) -> bytes:
     """Return the receipts for untagged messages to `dests`, at least one, as lines joined by LF."""
     return _DELIVERED + _NEXT_DELIVERED.join(dests)
@@ -111,7 +156,7 @@ def all_delivered(dests: Sequence[bytes]) -> bytes:
 def undelivered(code: Code, dest: bytes, tag: bytes) -> bytes:
     """Return why the message for `dest` was not delivered, or for UNSURE may not have been.
 
-    `code` is one of BADARGS BADNAME NOJOIN NOUSER BUSY RATE UNSURE INTERNAL; KeyError
+    `code` is one of BADARGS BADNAME DENIED NOJOIN NOUSER BUSY RATE UNSURE INTERNAL; KeyError
     otherwise.
     """
     return err(CHAT, code, b"%b %b" % (shown(dest), _UNDELIVERED[code]), tag)

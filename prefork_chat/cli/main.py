@@ -30,6 +30,8 @@ _COMMANDS: Final = (
     "ctl",
     "top",
     "metrics",
+    "console",
+    "board",
     "check-config",
     "ipc",
 )

@@ -12,13 +12,14 @@ import json
 import textwrap
 from typing import TYPE_CHECKING, Any, Final
 
-from prefork_chat.config import Config, Option, options
+from prefork_chat.config import Config, IngressConfig, Option, ingress_options, options
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
 _COMMENT_COLUMNS: Final = 98
 _UNITS: Final = {"seconds": "SECONDS", "bytes": "BYTES"}
+_INGRESS_EXAMPLE: Final = {"kind": "fifo", "path": "/run/prefork-chat/in", "name": "cron"}
 _EXAMPLE_HEAD: Final = """\
 # Configuration of prefork-chat. Every option is here, with its default value behind a '#': remove
 # the '#' and change the value. `prefork-chat check-config FILE` says whether a file is right.
@@ -56,7 +57,7 @@ def overrides(arguments: argparse.Namespace) -> dict[str, object]:
 
 def example_file() -> str:
     """Return a TOML file that shows every option, commented out, with its meaning and default."""
-    return _EXAMPLE_HEAD + "\n".join(_example_lines()) + "\n"
+    return _EXAMPLE_HEAD + "\n".join([*_example_lines(), *_ingress_lines()]) + "\n"
 
 
 def _example_lines() -> Iterator[str]:
@@ -71,6 +72,19 @@ def _example_lines() -> Iterator[str]:
             _describe(option), _COMMENT_COLUMNS, initial_indent="# ", subsequent_indent="# "
         )
         yield f"#{option.key} = {_toml(option.default)}"
+
+
+def _ingress_lines() -> Iterator[str]:
+    """Show what there may be any number of."""
+    yield f"\n# {IngressConfig.__doc__} Any number of these."
+    yield "#[[ingress]]"
+    for option in ingress_options():
+        yield ""
+        yield from textwrap.wrap(
+            _describe(option), _COMMENT_COLUMNS, initial_indent="# ", subsequent_indent="# "
+        )
+        default = _INGRESS_EXAMPLE.get(option.key, option.default)
+        yield f"#{option.key} = {_toml(default)}"
 
 
 def _how_to_read(option: Option) -> dict[str, Any]:

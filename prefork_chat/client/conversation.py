@@ -22,12 +22,12 @@ from enum import Enum, auto
 from functools import partial
 from typing import TYPE_CHECKING, Final
 
-from prefork_chat.client import typed
 from prefork_chat.client.company import Company
-from prefork_chat.client.entries import Entry, Kind, State, key_of, mentions
+from prefork_chat.client.entries import Entry, Kind, State, mentions
 from prefork_chat.client.events import Added, Asked, Changed, Event, Question, Recalled
 from prefork_chat.client.homecoming import Homecoming
 from prefork_chat.client.mailbag import Mailbag
+from prefork_chat.client.places import is_person, key_of
 from prefork_chat.client.recall import MARK_SECONDS, Recall
 from prefork_chat.client.reconnect import BackOff
 from prefork_chat.client.requests import Reply, Requests
@@ -168,6 +168,11 @@ class Conversation:
         self._output.clear()
         return data
 
+    @property
+    def has_news(self) -> bool:
+        """Whether there are events to take."""
+        return bool(self._events)
+
     def take_events(self) -> list[Event]:
         """Return what is new since the last call."""
         events, self._events = self._events, []
@@ -300,7 +305,7 @@ class Conversation:
     def choose_name(self, name: str, now: float) -> None:
         """Take the answer to `Question.NAME`."""
         self._now = now
-        if not typed.is_person(name):
+        if not is_person(name):
             rule = f"a name is 1-{MAX_NAME_BYTES} of A-Z a-z 0-9 _ . -, a letter or digit first"
             self._ask_name(f"{rule}: {name} is none")
             return

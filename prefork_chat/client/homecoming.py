@@ -9,8 +9,9 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Final
 
-from prefork_chat.client.entries import State, key_of, mentions
+from prefork_chat.client.entries import State, mentions
 from prefork_chat.client.events import Changed, Recalled
+from prefork_chat.client.places import key_of
 
 if TYPE_CHECKING:
     from collections.abc import Callable

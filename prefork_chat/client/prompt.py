@@ -11,8 +11,9 @@ from typing import TYPE_CHECKING, Final
 from prefork_chat.client import typed
 from prefork_chat.client.company import first_words
 from prefork_chat.client.conversation import Conversation, Phase
-from prefork_chat.client.entries import Kind, key_of
+from prefork_chat.client.entries import Kind
 from prefork_chat.client.events import Added, Asked, Question, Recalled
+from prefork_chat.client.places import key_of
 
 if TYPE_CHECKING:
     from collections.abc import Sequence

@@ -10,7 +10,8 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Final
 
-from prefork_chat.client.entries import Entry, Kind, State, key_of
+from prefork_chat.client.entries import Entry, Kind, State
+from prefork_chat.client.places import key_of
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence

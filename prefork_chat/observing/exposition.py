@@ -14,9 +14,9 @@ from prefork_chat.observing.report import heartbeat_seconds
 from prefork_chat.registry.table import WorkerState
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Iterator
+    from collections.abc import Callable, Iterable, Iterator, Sequence
 
-    from prefork_chat.observing.snapshot import Snapshot, WorkerSnapshot
+    from prefork_chat.observing.snapshot import IngressCounts, Snapshot, WorkerSnapshot
 
 CONTENT_TYPE: Final = "text/plain; version=0.0.4; charset=utf-8"
 
@@ -43,8 +43,8 @@ class _Page:
         self.lines += [f"{full}{labels} {value!r}" for labels, value in samples]
 
 
-def expose(snapshot: Snapshot, version: str) -> str:
-    """Return the page of a daemon of that version."""
+def expose(snapshot: Snapshot, version: str, ingress: Sequence[IngressCounts] = ()) -> str:
+    """Return the page of a daemon of that version; `ingress` is known to one process only."""
     page = _Page()
     page.add("info", "gauge", "Always 1.", [(f'{{version="{version}"}}', 1)])
     page.add("sessions", "gauge", "Slots in use, all workers.", [("", snapshot.clients)])
@@ -56,6 +56,8 @@ def expose(snapshot: Snapshot, version: str) -> str:
     _add_loops(page, snapshot.workers)
     _add_queues(page, snapshot.workers)
     _add_processes(page, snapshot)
+    if ingress:
+        _add_ingress(page, ingress)
     return "\n".join([*page.lines, ""])
 
 
@@ -143,4 +145,17 @@ def _add_processes(page: _Page, snapshot: Snapshot) -> None:
         "gauge",
         "Memory now (RSS).",
         [(labels, usage.memory_bytes) for labels, usage in usages],
+    )
+
+
+def _add_ingress(page: _Page, ingress: Sequence[IngressCounts]) -> None:
+    page.add(
+        "ingress_lines",
+        "counter",
+        "Lines of other programs, by what became of them.",
+        [
+            (f'{{ingress="{counts.name}",outcome="{outcome}"}}', getattr(counts, outcome))
+            for counts in ingress
+            for outcome in ("delivered", "refused", "rejected", "dropped")
+        ],
     )

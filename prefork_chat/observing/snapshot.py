@@ -55,6 +55,20 @@ class WorkerSnapshot(Struct, frozen=True):
     loop_queues: tuple[Fill | None, ...]
 
 
+class IngressCounts(Struct, frozen=True, kw_only=True):
+    """Lines of one way in for other programs, so far: `read` is all of them.
+
+    `rejected` broke its rules, `refused` the chat did not take, `dropped` nobody could say in time.
+    """
+
+    name: str
+    read: int
+    rejected: int
+    dropped: int
+    delivered: int
+    refused: int
+
+
 class Snapshot(Struct, frozen=True):
     """The daemon at `taken_ns` (time.monotonic_ns). Workers that were never forked are left out."""
 

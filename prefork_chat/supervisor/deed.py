@@ -55,6 +55,7 @@ class Deed(Struct, frozen=True, kw_only=True):
     upgrade was asked for. `semaphores` are keys, by purpose. `kept` are (slot, generation),
     `undelivered` (p_id, slot, generation). `peers` are the questions of those at the admin socket
     who wait, None for one that has been understood. `stored` are the names in systemd's store.
+    `attendants` are by place, each the one of a table of its own.
     """
 
     version: int = VERSION
@@ -71,6 +72,7 @@ class Deed(Struct, frozen=True, kw_only=True):
     kept: list[tuple[int, int]]
     undelivered: list[tuple[int, int, int]]
     children: list[ChildEntry]
+    attendants: list[ChildEntry] = []
     is_announced: bool = False
     peers: list[bytes | None] = []
     stored: list[str] = []

@@ -17,21 +17,25 @@ all of them. If that is less than `max_clients`, it is said at the start.
 
 from __future__ import annotations
 
+import mmap
 import os
 import shutil
 from contextlib import ExitStack
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
 
-from prefork_chat.inheritance import Inheritance
+from prefork_chat.inheritance import ATTENDANTS, Attendance, Inheritance
 from prefork_chat.log import KEEPER_LIMITED, get_logger
 from prefork_chat.pairs import Pair, Pairs
+from prefork_chat.registry.layout import CONSOLES
+from prefork_chat.registry.table import WorkerTable, loop_offset
 from prefork_chat.supervisor.deed import Deed, SocketFileEntry, write_child
 from prefork_chat.supervisor.keeper import Keeper
 from prefork_chat.supervisor.mail import Mail
 from prefork_chat.supervisor.reloading import write_fixed
 from prefork_chat.supervisor.sources import (
     ADMIN,
+    ATTENDANTS_TABLE,
     DIRECTORY,
     NEWS,
     PIDFILE,
@@ -51,6 +55,7 @@ if TYPE_CHECKING:
     from prefork_chat.registry.registry import Registry
     from prefork_chat.supervisor.adminsocket import AdminSocket
     from prefork_chat.supervisor.children import Children
+    from prefork_chat.supervisor.deed import ChildEntry
     from prefork_chat.supervisor.listeners import Listeners
     from prefork_chat.supervisor.runtime import RuntimeDirectory
     from prefork_chat.supervisor.sources import Source
@@ -68,7 +73,8 @@ class Estate:
     """The daemon's objects. Owner: the supervisor's thread; workers see them as `Inheritance`.
 
     `news`: the eventfd by which workers say that their state has changed. `journals[p_id][t_id]`
-    are memfds, each one as large as its loop has made it.
+    are memfds, each one as large as its loop has made it; `notebooks` are the same for attendants,
+    and `attendants` is their table, in a memfd, for it says the same of each as of a worker.
     """
 
     runtime: RuntimeDirectory
@@ -83,6 +89,9 @@ class Estate:
     keeper_pair: Pair
     nurseries: tuple[Pair, ...]
     journals: tuple[tuple[int, ...], ...]
+    notebooks: tuple[int, ...]
+    attendants_fd: int
+    attendants: WorkerTable
     keeper: Keeper
     mail: Mail
     listeners: Listeners
@@ -122,10 +131,13 @@ class Estate:
                 undo.callback(made.close)
                 return made
 
-            pairs = Pairs.arrange(source.places, source.threads, pair)
+            pairs = Pairs.arrange(source.places, source.threads, ATTENDANTS, CONSOLES, pair)
             keeper_pair = pair(_KEEPER)
             nurseries = tuple(pair(f"nursery.{p_id}") for p_id in range(source.places))
             journals = _get_journals(source, undo)
+            notebooks = _get_notebooks(source, undo)
+            attendants_fd = source.attendants()
+            undo.callback(os.close, attendants_fd)
             news = source.news()
             undo.callback(os.close, news)
             supervisor_pidfd = os.pidfd_open(os.getpid())
@@ -154,6 +166,9 @@ class Estate:
                 keeper_pair,
                 nurseries,
                 journals,
+                notebooks,
+                attendants_fd,
+                _map_table(attendants_fd),
                 keeper,
                 mail,
                 listeners,
@@ -182,6 +197,24 @@ class Estate:
             supervisor_pidfd=self.supervisor_pidfd,
         )
 
+    def attendance(self, config: Config, place: int, generation: int) -> Attendance:
+        """Return what the attendant `generation` of a place starts from."""
+        registry = self.registry
+        return Attendance(
+            config=config,
+            place=place,
+            generation=generation,
+            p_id=registry.workers + place,
+            sender=registry.workers * registry.threads + place,
+            registry=registry,
+            pairs=self.pairs,
+            row=self.attendants.row(place),
+            journal=self.notebooks[place],
+            runtime_dir=self.runtime.path,
+            news=self.news,
+            supervisor_pidfd=self.supervisor_pidfd,
+        )
+
     def descriptors(self) -> dict[str, int]:
         """Return every descriptor that a supervisor after us needs, by its name."""
         found = {
@@ -190,12 +223,14 @@ class Estate:
             ADMIN: self.admin.socket.fileno(),
             REGISTRY: self.memory.fd,
             NEWS: self.news,
+            ATTENDANTS_TABLE: self.attendants_fd,
         }
         for name, pair in self.named_pairs.items():
             found[inlet_name(name)] = pair.inlet.fileno()
             found[outlet_name(name)] = pair.outlet.fileno()
         for p_id, row in enumerate(self.journals):
             found |= {_journal_name(p_id, t_id): fd for t_id, fd in enumerate(row)}
+        found |= dict(zip(map(_notebook_name, ATTENDANTS), self.notebooks, strict=True))
         for number, listener in enumerate(self.listeners.sockets):
             found[listener_name(number)] = listener.fileno()
         for slot, (generation, fd) in self.keeper.kept.items():
@@ -208,7 +243,13 @@ class Estate:
         own |= {client_name(slot, held[0]) for slot, held in self.keeper.kept.items()}
         return {name: fd for name, fd in self.descriptors().items() if name not in own}
 
-    def deed(self, config: Config, children: Children, begun_ns: int) -> Deed:
+    def deed(
+        self,
+        config: Config,
+        children: Children,
+        attendants: list[ChildEntry],
+        begun_ns: int,
+    ) -> Deed:
         """Return what a supervisor after us must know besides the descriptors."""
         return Deed(
             begun_ns=begun_ns,
@@ -222,6 +263,7 @@ class Estate:
             kept=[(slot, generation) for slot, (generation, _) in self.keeper.kept.items()],
             undelivered=self.keeper.undelivered,
             children=[write_child(child) for child in children.everyone()],
+            attendants=attendants,
         )
 
     def close(self) -> None:
@@ -239,6 +281,24 @@ def _get_journals(source: Source, undo: ExitStack) -> tuple[tuple[int, ...], ...
         tuple(journal(p_id, t_id) for t_id in range(source.threads))
         for p_id in range(source.places)
     )
+
+
+def _get_notebooks(source: Source, undo: ExitStack) -> tuple[int, ...]:
+    notebooks = []
+    for name in ATTENDANTS:
+        notebooks.append(source.journal(_notebook_name(name)))
+        undo.callback(os.close, notebooks[-1])
+    return tuple(notebooks)
+
+
+def _map_table(fd: int) -> WorkerTable:
+    """Look at the attendants' table as at one of workers with a loop each."""
+    words = memoryview(mmap.mmap(fd, mmap.PAGESIZE)).cast("q")
+    return WorkerTable(words[: len(ATTENDANTS) * loop_offset(1)], len(ATTENDANTS), 1)
+
+
+def _notebook_name(attendant: str) -> str:
+    return f"journal.{attendant}"
 
 
 def _journal_name(p_id: int, t_id: int) -> str:

@@ -23,7 +23,8 @@ import sys
 import time
 from typing import TYPE_CHECKING, Final
 
-from prefork_chat import log
+from prefork_chat import bulletin, log
+from prefork_chat.config import resolve_state_dir
 from prefork_chat.errors import ConfigError, StartError
 from prefork_chat.log import (
     CONFIG_KEPT,
@@ -55,7 +56,9 @@ from prefork_chat.supervisor.stopping import Stop
 if TYPE_CHECKING:
     from collections.abc import Callable
 
+    from prefork_chat.bulletin import Topic
     from prefork_chat.config import Config
+    from prefork_chat.supervisor.attendants import Attendants
     from prefork_chat.supervisor.deed import Deed
     from prefork_chat.supervisor.estate import Estate
     from prefork_chat.supervisor.notify import Notifier
@@ -86,12 +89,13 @@ class Operations:
     `is_tried`: the program of an upgrade has been found good, and is to be executed now.
     """
 
-    def __init__(
+    def __init__(  # noqa: PLR0913, PLR0917 - what the supervisor's loop has made
         self,
         config: Config,
         load: Callable[[], Config],
         estate: Estate,
         workforce: Workforce,
+        attendants: Attendants,
         notifier: Notifier,
     ) -> None:
         """Begin with nothing under way; `load` reads the configuration anew."""
@@ -102,14 +106,21 @@ class Operations:
         self._estate: Final = estate
         self._workforce: Final = workforce
         self._children: Final = workforce.children
+        self._attendants: Final = attendants
         self._notifier: Final = notifier
         self._replacing: Final = Replacing()
         self._stop: Stop | None = None
+        self._is_closing = False
         self._drain_until_ns: int | None = None
         self._trial: Trial | None = None
         self._upgrade: Round | None = None
         self.is_tried = False
         self._log: Final = get_logger()
+
+    @property
+    def config(self) -> Config:
+        """What workers that are forked now start from."""
+        return self._config
 
     @property
     def is_stopping(self) -> bool:
@@ -122,6 +133,10 @@ class Operations:
         return self._drain_until_ns is not None or self.is_stopping
 
     def is_over(self) -> bool:
+        """Say whether all processes have ended as they should, or are given up."""
+        return self._attendants.is_over()
+
+    def _have_workers_ended(self) -> bool:
         """Say whether all workers have ended as they should, or are given up."""
         if self._stop is None:
             return self._drain_until_ns is not None and not any(self._children)
@@ -159,12 +174,20 @@ class Operations:
             self._end_drain_if_due()
         if self._stop is not None:
             self._workforce.press(self._stop)
+        if not self._is_closing and self._have_workers_ended():
+            self._is_closing = True  # nobody is left who would have anything to do for them
+            self._attendants.stop()
+        self._attendants.advance()
 
     def next_deadline_ns(self) -> int | None:
         """Return when `advance` has something to do, if nothing happens before."""
+        if self._is_closing:
+            return self._attendants.next_deadline_ns()
+        attendants_ns = self._attendants.next_deadline_ns()
         if self._stop is not None:
-            return self._stop.next_check_ns()
+            return min(self._stop.next_check_ns(), attendants_ns or self._stop.next_check_ns())
         deadlines = (
+            attendants_ns,
             self._workforce.next_deadline_ns(),
             self._replacing.next_check_ns(),
             self._drain_until_ns,
@@ -186,6 +209,7 @@ class Operations:
             self._log.warning(CONFIG_KEPT, keys=kept, meaning="these need a restart")
         self._config = config
         self._workforce.adopt(config)
+        self._attendants.adopt(config)
         round_ = self._begin_round("reload", self._generations())
         if kept:
             round_.remark = f"these keys need a restart: {', '.join(kept)}"
@@ -237,10 +261,12 @@ class Operations:
         """Return what is to be known to go on from here, in an upgrade that began at that time."""
         if begun_ns is None:
             begun_ns = self._upgrade.begun_ns if self._upgrade else time.monotonic_ns()
-        return self._estate.deed(self._config, self._children, begun_ns)
+        entries = self._attendants.entries()
+        return self._estate.deed(self._config, self._children, entries, begun_ns)
 
     def resume(self, begun_ns: int) -> Round:
-        """Begin where an upgrade has led: all workers are of the program before us."""
+        """Begin where an upgrade has led: all processes are of the program before us."""
+        self._attendants.renew()
         return self._begin_round("upgrade", self._generations(), begun_ns)
 
     def grow(self) -> None:
@@ -271,6 +297,8 @@ class Operations:
         """Stop in order; once that is under way, take the rest of its time away."""
         if self._stop is not None:
             self._stop.hurry(time.monotonic_ns())
+            if self._is_closing:
+                self._attendants.stop()
             return
         self._log.info(SUPERVISOR_STOPPING, reason=reason, workers=len(self._children.living()))
         self._notifier.stopping(f"stopping: {reason}")
@@ -286,6 +314,16 @@ class Operations:
         except StartError as error:
             raise Refused(str(error)) from error
         self._log.info(LOG_REOPENED, file=self._config.log.file or "stderr")
+
+    def post(self, topic: Topic, text: str) -> None:
+        """Keep a text for everybody, also beyond a restart; raises Refused."""
+        complaint = bulletin.complaint(topic, text)
+        if complaint:
+            raise Refused(complaint)
+        try:
+            bulletin.post(resolve_state_dir(self._config), topic, text)
+        except OSError as error:
+            raise Refused(f"{error.filename}: {error.strerror}") from error
 
     def describe(self) -> str:
         """Return how the daemon is, in a few words."""
@@ -357,6 +395,7 @@ class Operations:
         except StartError as error:
             self._log.warning(CONFIG_REJECTED, reason=str(error))
         self._workforce.adopt(self._config)
+        self._attendants.adopt(self._config)
         self._children.forgive()
         self._log.warning(CONFIG_RESTORED, meaning="the last one that all workers had")
         renewed = {

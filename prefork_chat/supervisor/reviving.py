@@ -38,7 +38,7 @@ if TYPE_CHECKING:
     from prefork_chat.supervisor.notify import PassedFd
     from prefork_chat.supervisor.runtime import RuntimeDirectory
 
-# Workers notice the death of their supervisor within a second.
+# They notice the death of their supervisor within a second.
 _WORKERS_SECONDS: Final = 5.0
 _POLL_SECONDS: Final = 0.02
 
@@ -131,7 +131,7 @@ class Reviving(Making):
         """Attach to it, and see its workers dead."""
         registry = Registry(memory, write_semaphore)
         for p_id in range(registry.workers):
-            _await_end(registry.table.row(p_id)[PID])
+            await_end(registry.table.row(p_id)[PID])
             registry.table.end(p_id)
         return registry
 
@@ -143,6 +143,10 @@ class Reviving(Making):
         """Leave it as it is."""
         return self._resuming.journal(name)
 
+    def attendants(self) -> int:
+        """Leave it as it is: it says how often each was forked."""
+        return self._resuming.attendants()
+
     def listeners(self) -> Listeners:
         """Go on listening."""
         return self._resuming.listeners()
@@ -152,12 +156,15 @@ class Reviving(Making):
         return self._kept
 
 
-def _await_end(pid: int) -> None:
-    """Wait for a worker that lives beside us; another process has its pid if it is elsewhere."""
+def await_end(pid: int) -> None:
+    """Wait for a child that lives beside us; another process has its pid if it is elsewhere.
+
+    Raises StartError if it does not end.
+    """
     deadline = time.monotonic() + _WORKERS_SECONDS
     while pid and _is_beside_us(pid):
         if time.monotonic() >= deadline:
-            raise StartError(f"worker {pid} of the killed supervisor lives on")
+            raise StartError(f"process {pid} of the killed supervisor lives on")
         time.sleep(_POLL_SECONDS)
 
 

@@ -8,6 +8,7 @@ descriptors that go with a `Deed`, and neither removes nor announces anything.
 
 from __future__ import annotations
 
+import mmap
 import os
 import shutil
 import socket
@@ -35,10 +36,12 @@ if TYPE_CHECKING:
 
 ADMIN: Final = "admin"
 DIRECTORY: Final = "directory"
+ATTENDANTS_TABLE: Final = "attendants"
 NEWS: Final = "news"
 PIDFILE: Final = "pidfile"
 REGISTRY: Final = "registry"
 _JOURNAL_NAME: Final = "prefork-chat-journal"
+_TABLE_NAME: Final = "prefork-chat-attendants"
 SPILLS: Final = "spill"
 
 
@@ -99,6 +102,9 @@ class Source(Protocol):
 
     def journal(self, name: str, /) -> int:
         """Return the memfd of a loop's journal."""
+
+    def attendants(self) -> int:
+        """Return the memfd of the attendants' table, of its full size."""
 
     def news(self) -> int:
         """Return the eventfd by which workers say that their state has changed."""
@@ -183,6 +189,15 @@ class Making:
         except OSError as error:
             raise StartError(f"{name}: {error.strerror} (see `ulimit -n`)") from error
 
+    def attendants(self) -> int:
+        """Open it, all zeros."""
+        try:
+            fd = os.memfd_create(_TABLE_NAME, os.MFD_CLOEXEC)
+        except OSError as error:
+            raise StartError(f"the attendants' table: {error.strerror}") from error
+        os.ftruncate(fd, mmap.PAGESIZE)
+        return fd
+
     def news(self) -> int:
         """Open it."""
         return os.eventfd(0, os.EFD_NONBLOCK | os.EFD_CLOEXEC)
@@ -255,6 +270,10 @@ class Resuming:
     def journal(self, name: str, /) -> int:
         """Leave it as it is."""
         return self._take(name)
+
+    def attendants(self) -> int:
+        """Leave it as it is."""
+        return self._take(ATTENDANTS_TABLE)
 
     def news(self) -> int:
         """Go on with it."""

@@ -38,6 +38,7 @@ from prefork_chat.log import (
     get_logger,
 )
 from prefork_chat.supervisor.admin import Admin
+from prefork_chat.supervisor.attendants import Attendants
 from prefork_chat.supervisor.children import NANOSECONDS
 from prefork_chat.supervisor.deed import read_child
 from prefork_chat.supervisor.estate import Estate
@@ -53,11 +54,12 @@ from prefork_chat.supervisor.upgrading import become, take_handover
 from prefork_chat.supervisor.workforce import Workforce
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Callable, Mapping, Sequence
 
     from prefork_chat.config import Config
     from prefork_chat.inheritance import Inheritance
     from prefork_chat.registry.registry import Registry
+    from prefork_chat.supervisor.attendants import Duty
     from prefork_chat.supervisor.notify import PassedFd
     from prefork_chat.supervisor.reviving import Revival
     from prefork_chat.supervisor.sources import Source
@@ -73,9 +75,11 @@ class Supervisor:
         run_worker: Callable[[Inheritance], int],
         load: Callable[[], Config] | None = None,
         furnish: Callable[[Config, Registry], None] | None = None,
+        duties: Mapping[str, Duty] | None = None,
     ) -> None:
         """Prepare; nothing is touched before `run`. `run_worker` runs in each forked child.
 
+        `duties` are those of the attendants, by name (`inheritance.ATTENDANTS`).
         `load` reads the configuration anew and raises ConfigError; None: it is always the same.
         `furnish` puts into the registry what must be there before anybody joins; it runs before the
         first fork, also in a registry that was handed on, and must not raise.
@@ -84,6 +88,7 @@ class Supervisor:
         self._load: Final = load or (lambda: config)
         self._run_worker: Final = run_worker
         self._furnish: Final = furnish or (lambda _config, _registry: None)
+        self._duties: Final = duties or {}
         self._log: Final = get_logger()
 
     def run(self) -> int:
@@ -138,7 +143,16 @@ class Supervisor:
                 descriptors=descriptors,
             )
             self._furnish(self._config, estate.registry)
-            loop = _Loop(self._config, self._load, self._run_worker, estate, inbox, notifier, store)
+            loop = _Loop(
+                self._config,
+                self._load,
+                self._run_worker,
+                self._duties,
+                estate,
+                inbox,
+                notifier,
+                store,
+            )
             undo.callback(loop.close)
             if handover is not None:
                 loop.resume(handover)
@@ -172,6 +186,7 @@ class _Loop:
         config: Config,
         load: Callable[[], Config],
         run_worker: Callable[[Inheritance], int],
+        duties: Mapping[str, Duty],
         estate: Estate,
         inbox: SignalInbox,
         notifier: Notifier,
@@ -183,7 +198,10 @@ class _Loop:
         self._notifier: Final = notifier
         self._log: Final = get_logger()
         self._workforce: Final = Workforce(config, estate, self._renounce, run_worker)
-        self._operations: Final = Operations(config, load, estate, self._workforce, notifier)
+        self._attendants: Final = Attendants(config, estate, self._renounce, duties)
+        self._operations: Final = Operations(
+            config, load, estate, self._workforce, self._attendants, notifier
+        )
         self._admin: Final = Admin(estate, self._workforce, self._operations)
         self._addresses: Final = ", ".join(map(describe, estate.listeners.sockets))
         self._poll: Final = select.poll()
@@ -203,8 +221,10 @@ class _Loop:
             for number in sorted(self._inbox.take() - {signal.SIGCHLD}):
                 self._operations.hear(number)
             for pid, status in self._workforce.reap():
-                self._operations.bury(pid, status)
+                if not self._attendants.bury(pid, status):
+                    self._operations.bury(pid, status)
             self._workforce.read_news()
+            self._attendants.read_news()
             self._workforce.recall()
             self._announce_if_ready()
             self._admin.hear()
@@ -221,6 +241,7 @@ class _Loop:
         """Go on where the supervisor before us, in this process, has become this program."""
         deed = handover.deed
         self._workforce.resume(map(read_child, deed.children))
+        self._attendants.resume(deed.attendants)
         round_ = self._operations.resume(deed.begun_ns)
         peers = [handover.descriptors[peer_name(number)] for number in range(len(deed.peers))]
         self._admin.resume(zip(peers, deed.peers, strict=True), round_)
@@ -229,8 +250,9 @@ class _Loop:
             self._store.resume(handover.descriptors[DEED], deed.stored)
 
     def revive(self) -> None:
-        """Go on where a supervisor was killed: all its workers are dead."""
+        """Go on where a supervisor was killed: all its children are dead."""
         self._workforce.revive()
+        self._attendants.revive()
 
     def store_all(self) -> None:
         """Have systemd hold what it does not hold yet."""

@@ -10,13 +10,14 @@ import time
 import tomllib
 from pathlib import Path
 
+import msgspec
 import pytest
 
 from prefork_chat import __version__
 from prefork_chat.addresses import parse_address
 from prefork_chat.cli import options, serve
 from prefork_chat.cli.main import build_parser, main
-from prefork_chat.config import Config, ServerConfig, load
+from prefork_chat.config import Config, IngressConfig, ServerConfig, load
 from prefork_chat.config import options as all_options
 
 DEADLINE_SECONDS = 20.0
@@ -174,9 +175,16 @@ def test_the_example_beside_the_systemd_units_is_the_one_that_the_command_prints
 
 def test_the_example_uncommented_says_the_defaults() -> None:
     text = options.example_file()
-    assert set(tomllib.loads(text)) == set(Config.__struct_fields__)
+    assert {*tomllib.loads(text), "ingress"} == set(Config.__struct_fields__)
+    text, _, ingress = text.partition("#[[ingress]]")
     lines = [line.removeprefix("#") if line[1:2] != " " else line for line in text.splitlines()]
     tables = tomllib.loads("\n".join(lines))
     shown = {f"{table}.{key}": value for table in tables for key, value in tables[table].items()}
     assert list(shown) == [option.key_path for option in all_options()]
     assert load(None, shown) == Config()
+    lines = [line.removeprefix("#") if line[1:2] != " " else line for line in ingress.splitlines()]
+    (only,) = tomllib.loads("\n".join(["[[ingress]]", *lines]))["ingress"]
+    assert msgspec.convert(only, IngressConfig) == IngressConfig(
+        kind="fifo", path="/run/prefork-chat/in", name="cron"
+    )
+    assert list(only) == list(IngressConfig.__struct_fields__)

@@ -20,6 +20,7 @@ from prefork_chat.config import Config
 from prefork_chat.errors import ConfigError, PreforkChatError
 from prefork_chat.supervisor.supervisor import Supervisor
 from tests.supervisor import workers
+from tests.supervisor.attendants import duties
 from tests.supervisor.echo import echo
 
 
@@ -45,7 +46,7 @@ def main(worker: str, path: str) -> int:
         refuse_the_first_forks(3)
     try:
         run_worker = echo if worker == "echo" else getattr(workers, worker)
-        return Supervisor(config, run_worker, partial(load, path)).run()
+        return Supervisor(config, run_worker, partial(load, path), duties=duties()).run()
     except PreforkChatError as error:
         print(f"prefork-chat: {error}", file=sys.stderr)
         return error.exit_code

@@ -208,3 +208,11 @@ def fill_registry(inheritance: Inheritance) -> int:
     for _ in range(inheritance.registry.capacity):
         inheritance.registry.claim(inheritance.p_id, 0)
     return serve(inheritance)
+
+
+def leave_mail(inheritance: Inheritance) -> int:
+    """Serve, and leave a word for the first attendant at the very end."""
+    code = serve(inheritance)
+    inlet = inheritance.pairs.processes[inheritance.table.workers].inlet
+    inlet.send(f"from {inheritance.p_id}".encode())
+    return code

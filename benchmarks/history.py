@@ -1,0 +1,140 @@
+"""What storing, reading and finding costs, on a history of its own: `python -m benchmarks.history`.
+
+No daemon: this is the history's own part of it, without datagrams. Messages of nine words of a
+skewed vocabulary between random people of a thousand. Stored in transactions of different sizes,
+for the historian takes in one what has come while it wrote the last: few when little comes, and
+thousands in a flood. Times are medians and 99th percentiles of single questions.
+"""
+
+from __future__ import annotations
+
+import argparse
+import random
+import tempfile
+import time
+from pathlib import Path
+from typing import TYPE_CHECKING, Final
+
+from prefork_chat.history.archive import Archive
+from prefork_chat.history.reading import Page, Range, Reader
+from prefork_chat.history.search import Indexer, find
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+
+PEOPLE: Final = 1000
+VOCABULARY: Final = 20_000
+WORDS: Final = 9
+SAMPLES: Final = 20_000
+QUESTIONS: Final = 1000
+BATCHES: Final = (100, 1000, 5000)
+
+
+class Talk:
+    """Random people who say random things; the same for the same seed."""
+
+    def __init__(self, seed: int) -> None:
+        self.random: Final = random.Random(seed)
+        self.names: Final = [f"user{number}" for number in range(PEOPLE)]
+        self._samples: Final = [
+            (
+                self.name(),
+                self.name(),
+                " ".join(self.word() for _ in range(WORDS)),
+            )
+            for _ in range(SAMPLES)
+        ]
+
+    def name(self) -> str:
+        """Return somebody's name."""
+        return self.random.choice(self.names)
+
+    def word(self) -> str:
+        """Return a word: a few are in every other message, most are rare."""
+        return f"word{int(VOCABULARY * self.random.random() ** 4)}"
+
+    def store(self, archive: Archive, number: int, batch: int) -> float:
+        """Store so many messages in transactions of so many; return how many a second."""
+        started = time.perf_counter()
+        stored = 0
+        while stored < number:
+            size = min(batch, number - stored)
+            with archive.transaction():
+                for index in range(stored, stored + size):
+                    sender, recipient, text = self._samples[index % SAMPLES]
+                    archive.add(index, archive.person(sender), archive.person(recipient), text)
+                archive.note_taken([(0, stored), (1, stored)])
+                archive.replace_outgoing([(stored, 0, b"x" * 2000)])
+            stored += size
+        return number / (time.perf_counter() - started)
+
+
+def measure(ask: Callable[[], Page]) -> str:
+    """Return median and 99th percentile of a question's time, in words."""
+    times = []
+    for _ in range(QUESTIONS):
+        started = time.perf_counter()
+        ask()
+        times.append(time.perf_counter() - started)
+    times.sort()
+    median, high = times[len(times) // 2], times[len(times) * 99 // 100]
+    return f"p50 {median * 1e3:6.2f} ms   p99 {high * 1e3:6.2f} ms"
+
+
+def index_all(archive: Archive) -> str:
+    """Bring the index up; return how fast, in words."""
+    indexer = Indexer(archive)
+    first = started = time.perf_counter()
+    longest = 0.0
+    while indexer.is_behind:
+        indexer.advance()
+        now = time.perf_counter()
+        longest, started = max(longest, now - started), now
+    rate = archive.last_id / (started - first)
+    return f"{rate:9,.0f} messages/s   longest step {longest * 1e3:.0f} ms"
+
+
+def ask_all(talk: Talk, reader: Reader) -> None:
+    """Ask what people ask, and print how long it took."""
+    questions: dict[str, Callable[[], Page]] = {
+        "HIST 50": lambda: reader.everything(talk.name(), (), Range(50)),
+        "HIST peer 50": lambda: reader.conversation(talk.name(), talk.name(), Range(50)),
+        "FIND one word": lambda: find(reader, talk.name(), (), talk.word(), Range()),
+        "FIND two words": lambda: find(
+            reader, talk.name(), (), f"{talk.word()} {talk.word()}", Range()
+        ),
+    }
+    for name, ask in questions.items():
+        print(f"  {name:<16}{measure(ask)}")
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run the benchmark; return the exit code."""
+    parser = argparse.ArgumentParser(prog="python -m benchmarks.history", description=__doc__)
+    parser.add_argument("--rows", type=int, default=1_000_000, help="messages in the history")
+    parser.add_argument("--seed", type=int, default=1)
+    chosen = parser.parse_args(arguments)
+    talk = Talk(chosen.seed)
+    with tempfile.TemporaryDirectory(prefix="prefork-chat-benchmark-") as folder:
+        path = Path(folder, "history.db")
+        archive = Archive(path, b"benchmark")
+        left = chosen.rows
+        print(f"stored, until there are {chosen.rows:,} messages:")
+        for batch in BATCHES:
+            share = left if batch == BATCHES[-1] else min(left, chosen.rows // 10)
+            print(f"  {batch:5} at once{talk.store(archive, share, batch):13,.0f} messages/s")
+            left -= share
+        reader = Reader(path)
+        print("asked, nothing indexed yet:")
+        ask_all(talk, reader)
+        print(f"indexed: {index_all(archive)}")
+        print(f"file: {path.stat().st_size / 1e6:,.0f} MB")
+        print("asked, all indexed:")
+        ask_all(talk, reader)
+        reader.close()
+        archive.close()
+    return 0
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())
