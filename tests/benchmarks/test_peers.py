@@ -95,6 +95,9 @@ def test_the_daemon_takes_part_in_both_durabilities_with_and_without_receipts(
     assert contestants["prefork_chat"].takes(Load(mode="join"))
     assert not contestants["fast"].takes(Load(mode="join"))
     assert not contestants["fast"].takes(Load(clients=1000, talkers=200))
+    assert contestants["fast"].takes(Load(in_flight=1))
+    assert not contestants["fast"].takes(Load(clients=1000))
+    assert contestants["fast-quiet"].takes(Load(clients=1000))
 
 
 def test_who_is_not_here_is_left_out_with_a_note(monkeypatch: pytest.MonkeyPatch) -> None:
