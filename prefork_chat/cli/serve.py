@@ -1,8 +1,9 @@
 """`prefork-chat serve`: loads the configuration, sets up logging, and becomes the supervisor.
 
-The one place where the supervisor and the worker's code meet: the supervisor is handed
-`run_worker` as a function and imports nothing of it. Runs in the main thread of the process that
-will be the supervisor; nothing has been forked and no thread been started before `Supervisor.run`.
+The one place where the supervisor and the code of its children meet: the supervisor is handed
+`run_worker` and the attendants' duties as functions and imports nothing of them. Runs in the main
+thread of the process that will be the supervisor; nothing has been forked and no thread been
+started before `Supervisor.run`.
 """
 
 from __future__ import annotations
@@ -44,11 +45,14 @@ def run(arguments: argparse.Namespace) -> int:
     settings = load()
     log.configure(settings.log)
     # Here, so that the other subcommands start without loading the server.
+    from prefork_chat.porter.porter import is_wanted, run_porter  # noqa: PLC0415
+    from prefork_chat.supervisor.attendants import Duty  # noqa: PLC0415
     from prefork_chat.supervisor.supervisor import Supervisor  # noqa: PLC0415
     from prefork_chat.supervisor.upgrading import is_handover  # noqa: PLC0415
     from prefork_chat.worker.worker import run_worker  # noqa: PLC0415
 
-    supervisor = Supervisor(settings, run_worker, load)
+    duties = {"porter": Duty(run_porter, is_wanted)}
+    supervisor = Supervisor(settings, run_worker, load, duties)
     if "LISTEN_FDS" not in os.environ and not is_handover(os.environ):
         print(welcome(settings), flush=True)
     return supervisor.run()

@@ -39,11 +39,10 @@ _LOG_SECONDS: Final = 1.0
 class Ingress:
     """One `[[ingress]]`. Owner: the porter's thread."""
 
-    def __init__(self, config: IngressConfig, directory: Path, fifo: int | None) -> None:
-        """`directory`: the runtime directory; `fifo`: the open FIFO, if it is one."""
+    def __init__(self, config: IngressConfig, directory: Path) -> None:
+        """`directory`: the runtime directory."""
         self.speaker: Final = Speaker(directory, config.name)
         self._config: Final = config
-        self._fifo: Final = fifo
         self._rules: Final = Rules(config.to)
         self._log: Final = get_logger(ingress=config.name)
         self._source: Source | None = None
@@ -120,7 +119,7 @@ class Ingress:
         try:
             match self._config.kind:
                 case "fifo":
-                    self._source = None if self._fifo is None else FifoSource(self._fifo)
+                    self._source = FifoSource(Path(self._config.path))
                 case "sysv-queue":
                     self._source = SysvSource(Path(self._config.path))
                 case "posix-queue":
