@@ -12,7 +12,6 @@ Wrong input raises `ConfigError`, which names the source and the key's path:
 from __future__ import annotations
 
 import difflib
-import ipaddress
 import os
 import re
 import tomllib
@@ -24,14 +23,13 @@ import msgspec
 import msgspec.inspect
 from msgspec import Meta, Struct
 
+from prefork_chat.addresses import DEFAULT_LISTEN, Address, parse_address
 from prefork_chat.errors import ConfigError
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
 COMMAND_LINE: Final = "command line"
-DEFAULT_LISTEN: Final = "127.0.0.1:7000"
-_UNIX_PATH_MAX_BYTES: Final = 107  # unix(7): sun_path has 108 bytes, the last one a NUL
 _KEEPALIVE_MAX_SECONDS: Final = 32767  # tcp(7), MAX_TCP_KEEPIDLE and MAX_TCP_KEEPINTVL in net/tcp.h
 _SNDBUF_MAX_BYTES: Final = 1 << 30  # socket(7): the kernel doubles the value, in an int
 _KEEPALIVE_MAX_PROBES: Final = 127  # MAX_TCP_KEEPCNT in net/tcp.h
@@ -40,6 +38,7 @@ LogLevel: TypeAlias = Literal["debug", "info", "warning", "error"]
 LogFormat: TypeAlias = Literal["auto", "json", "console"]
 Durability: TypeAlias = Literal["exact", "fast"]
 IngressKind: TypeAlias = Literal["fifo", "sysv-queue", "posix-queue"]
+PlainText: TypeAlias = Literal["local", "anywhere"]
 
 
 Count: TypeAlias = Annotated[int, Meta(ge=1)]
@@ -179,6 +178,16 @@ class LimitsConfig(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True
     burst_lines: Annotated[
         Count, Meta(description="Lines that one client may send before lines_per_second counts.")
     ] = 200
+    max_rooms: Annotated[
+        int,
+        Meta(ge=0, le=65_536),
+        Meta(description="Rooms that may have members at once; 0: no rooms."),
+    ] = 1024
+    rooms_per_client: Annotated[
+        int,
+        Meta(ge=1, le=16),
+        Meta(description="Rooms that one client may be in at once."),
+    ] = 16
 
 
 class HistoryConfig(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -237,6 +246,24 @@ class TcpConfig(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
         Meta(ge=1, le=_KEEPALIVE_MAX_PROBES),
         Meta(description="Probes without an answer after which a client is gone."),
     ] = 4
+
+
+class AccountsConfig(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """Names that belong to somebody, who has a password or is a user of this machine."""
+
+    enabled: Annotated[
+        bool, Meta(description="Accounts are kept. Without them anybody may JOIN under any name.")
+    ] = True
+    plain_text: Annotated[
+        PlainText,
+        Meta(
+            description="From where passwords are taken that others might read on the way; local: "
+            "loopback and Unix sockets only."
+        ),
+    ] = "local"
+    min_password_length: Annotated[
+        int, Meta(ge=1, le=128), Meta(description="Letters of the shortest password.")
+    ] = 8
 
 
 class LogConfig(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -326,23 +353,9 @@ class Config(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     tcp: TcpConfig = TcpConfig()
     board: BoardConfig = BoardConfig()
     metrics: MetricsConfig = MetricsConfig()
+    accounts: AccountsConfig = AccountsConfig()
     log: LogConfig = LogConfig()
     ingress: tuple[IngressConfig, ...] = ()
-
-
-@dataclass(frozen=True, slots=True)
-class Address:
-    """Where to listen: `host` and `port`, or a Unix socket's `path`; `str` is as configured."""
-
-    family: Literal["tcp", "unix"]
-    host: str = ""
-    port: int = 0
-    path: str = ""
-
-    def __str__(self) -> str:
-        if self.family == "unix":
-            return f"unix:{self.path}"
-        return f"[{self.host}]:{self.port}" if ":" in self.host else f"{self.host}:{self.port}"
 
 
 @dataclass(frozen=True, slots=True)
@@ -398,21 +411,6 @@ def load(path: Path | None, overrides: Mapping[str, object] | None = None) -> Co
     return _convert(tables, COMMAND_LINE)
 
 
-def parse_address(text: str) -> Address:
-    """Parse `HOST:PORT`, `[IPV6]:PORT` or `unix:PATH`; with port 0 the kernel chooses.
-
-    Raises ConfigError.
-    """
-    if text.startswith("unix:"):
-        return _parse_unix_address(text)
-    host, colon, port = text.rpartition(":")
-    if not colon or not host:
-        raise ConfigError(f"{text!r}: expected HOST:PORT, [IPV6]:PORT or unix:PATH")
-    if re.fullmatch(r"[0-9]{1,5}", port) is None or int(port) > 65535:
-        raise ConfigError(f"{text!r}: expected a port of 0 to 65535")
-    return Address("tcp", host=_parse_host(host, text), port=int(port))
-
-
 def resolve_runtime_dir(config: Config, environ: Mapping[str, str] | None = None) -> Path:
     """Return the absolute directory that names this daemon; it need not exist yet.
 
@@ -433,7 +431,8 @@ def resolve_state_dir(config: Config, environ: Mapping[str, str] | None = None) 
     """Return the absolute directory of what outlives the daemon; it need not exist yet.
 
     The configured one, else systemd's $STATE_DIRECTORY (the first, if it lists several), else
-    $XDG_STATE_HOME/prefork-chat, else ~/.local/state/prefork-chat.
+    $XDG_STATE_HOME/prefork-chat, else ~/.local/state/prefork-chat. Raises ConfigError if there is
+    no home directory either.
     """
     env = os.environ if environ is None else environ
     if config.server.state_dir:
@@ -442,7 +441,11 @@ def resolve_state_dir(config: Config, environ: Mapping[str, str] | None = None) 
         return Path(from_systemd).absolute()
     if from_session := env.get("XDG_STATE_HOME"):
         return Path(from_session, "prefork-chat").absolute()
-    return Path.home() / ".local" / "state" / "prefork-chat"
+    try:
+        home = Path.home()
+    except RuntimeError:
+        raise ConfigError("server.state_dir: say where, there is no home directory") from None
+    return home / ".local" / "state" / "prefork-chat"
 
 
 def _option(table: str, field: msgspec.inspect.Field) -> Option:
@@ -567,28 +570,3 @@ def _suggest(table: str, key: str) -> str:
     known = () if struct is None else struct.__struct_fields__
     close = difflib.get_close_matches(key, known, n=1)
     return f", did you mean {close[0]}?" if close else ""
-
-
-def _parse_unix_address(text: str) -> Address:
-    path = text.removeprefix("unix:")
-    if not path or "\0" in path:
-        raise ConfigError(f"{text!r}: expected unix:PATH")
-    if len(os.fsencode(path)) > _UNIX_PATH_MAX_BYTES:
-        raise ConfigError(
-            f"{text!r}: a Unix socket's path has at most {_UNIX_PATH_MAX_BYTES} bytes"
-        )
-    return Address("unix", path=path)
-
-
-def _parse_host(host: str, text: str) -> str:
-    if bracketed := re.fullmatch(r"\[(.*)\]", host):
-        try:
-            ipaddress.IPv6Address(bracketed[1])
-        except ValueError:
-            raise ConfigError(f"{text!r}: expected an IPv6 address between [ and ]") from None
-        return bracketed[1]
-    if ":" in host:
-        raise ConfigError(f"{text!r}: an IPv6 address stands in brackets: [IPV6]:PORT")
-    if re.fullmatch(r"[A-Za-z0-9._-]{1,253}", host) is None:
-        raise ConfigError(f"{text!r}: not a host name or address: {host!r}")
-    return host

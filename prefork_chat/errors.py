@@ -6,7 +6,8 @@ written for a person: it names the file, key, address or pid in question, and, w
 the way out. A bug of ours is not one of these: it keeps its traceback.
 
 Exit codes: 0 ended in order; 1 the daemon could not start or go on; 2 wrong usage or configuration
-(as argparse); 3 another daemon runs in the same runtime directory, or, of `ctl`, none does.
+(as argparse); 3 another daemon runs in the same runtime directory, or, of `ctl`, `send` and
+`listen`, none does.
 """
 
 from __future__ import annotations
@@ -56,3 +57,19 @@ class StartError(PreforkChatError):
 
 class LeftoverError(PreforkChatError):
     """What a killed daemon left cannot be removed; the message names the object."""
+
+
+class UsageError(PreforkChatError):
+    """The command line, or a file that it names, is wrong."""
+
+    exit_code: ClassVar[int] = 2
+
+
+class NoServer(PreforkChatError):  # noqa: N818 - says what is the case
+    """Nobody listens at the address, or whoever does speaks something else."""
+
+    exit_code: ClassVar[int] = 3
+
+
+class SendError(PreforkChatError):
+    """A message was not delivered, or we were not let in; the message is the server's."""

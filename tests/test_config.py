@@ -11,7 +11,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from prefork_chat import config
-from prefork_chat.config import Address, Config, ServerConfig, parse_address
+from prefork_chat.addresses import Address, parse_address
+from prefork_chat.config import Config, ServerConfig
 from prefork_chat.errors import ConfigError
 
 

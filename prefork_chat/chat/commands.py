@@ -13,30 +13,39 @@ from types import MappingProxyType
 from typing import Final
 
 from prefork_chat.chat.effects import (
+    Authenticate,
     Claim,
     Close,
     Effect,
+    EnterRoom,
+    ExitRoom,
     Leave,
+    ListMembers,
     ListNames,
+    ListRooms,
     Refuse,
     Reply,
     Report,
     Route,
+    SetPassword,
+    TellRoom,
 )
 from prefork_chat.chat.outcomes import (
     CHAT,
     HELO,
     JOIN,
     LEAV,
+    PASS,
     STAT,
     WHOS,
     undelivered,
     unknown_destination,
 )
+from prefork_chat.chat.rooms import ENTR, EXIT, ROOM, unknown
 from prefork_chat.chat.session import Session
 from prefork_chat.protocol import replies
 from prefork_chat.protocol.decoder import FatalFault, Fault
-from prefork_chat.protocol.names import fold, is_name, is_tag
+from prefork_chat.protocol.names import fold, is_name, is_room, is_tag
 from prefork_chat.protocol.replies import ANY_VERB, NAME_RULE, Code, data, err, ok, shown
 
 HELP: Final = b"HELP"
@@ -121,21 +130,29 @@ def _bad_arguments(verb: bytes, tag: bytes, complaint: bytes) -> Refuse:
 
 
 def _join(_session: Session, rest: bytes, tag: bytes) -> Effect:
-    words = rest.split()
-    if not words:
+    name, _, password = rest.strip().partition(b" ")
+    if not name:
         return _bad_arguments(JOIN, tag, b"a name is missing")
-    if len(words) > 1:
-        return _bad_arguments(JOIN, tag, b"a name has no spaces, and this server has no passwords")
-    name = words[0]
     if not is_name(name):
         text = b"%b is no name: %b" % (shown(name), NAME_RULE)
         return Refuse(err(JOIN, Code.BADNAME, text, tag))
+    if password:
+        return Authenticate(name, fold(name), password.strip(), tag)
     return Claim(name, fold(name), tag)
+
+
+def _pass(session: Session, rest: bytes, tag: bytes) -> Effect:
+    password = rest.strip()
+    if not password:
+        return _bad_arguments(PASS, tag, b"a password is missing")
+    return SetPassword(session.name, session.key, session.registered, password, tag)
 
 
 def _chat(_session: Session, rest: bytes, tag: bytes) -> Effect:
     dest, _, message = rest.partition(b" ")
     if message:
+        if is_room(dest):
+            return TellRoom(tag, dest, message)
         return (
             Route(tag, dest, message) if is_name(dest) else Refuse(unknown_destination(dest, tag))
         )
@@ -154,10 +171,37 @@ def _whos(_session: Session, rest: bytes, tag: bytes) -> Effect:
     words = rest.split()
     if not words:
         return ListNames(tag)
-    if words[0].startswith(b"#"):
-        text = shown(words[0]) + b" is a room, and this server has none: WHOS lists everyone"
-        return Refuse(err(WHOS, Code.NOROOM, text, tag))
-    return _bad_arguments(WHOS, tag, b"it takes no arguments")
+    if len(words) > 1 or not words[0].startswith(b"#"):
+        return _bad_arguments(WHOS, tag, b"it takes one room, or nothing")
+    if not is_room(words[0]):
+        return Refuse(unknown(WHOS, words[0], tag))
+    return ListMembers(words[0], tag)
+
+
+def _entr(_session: Session, rest: bytes, tag: bytes) -> Effect:
+    room = _one_room(ENTR, rest, tag)
+    return EnterRoom(room, tag) if isinstance(room, bytes) else room
+
+
+def _exit(_session: Session, rest: bytes, tag: bytes) -> Effect:
+    room = _one_room(EXIT, rest, tag)
+    return ExitRoom(room, tag) if isinstance(room, bytes) else room
+
+
+def _one_room(verb: bytes, rest: bytes, tag: bytes) -> bytes | Refuse:
+    """Return the room that the arguments of `verb` are, or why they are none."""
+    words = rest.split()
+    if not words:
+        return _bad_arguments(verb, tag, b"a room is missing")
+    if len(words) > 1:
+        return _bad_arguments(verb, tag, b"one room at a time")
+    return words[0] if is_room(words[0]) else Refuse(unknown(verb, words[0], tag))
+
+
+def _room(_session: Session, rest: bytes, tag: bytes) -> Effect:
+    if rest.strip():
+        return _bad_arguments(ROOM, tag, b"it takes no arguments")
+    return ListRooms(tag)
 
 
 def _helo(session: Session, rest: bytes, tag: bytes) -> Effect:
@@ -203,23 +247,38 @@ _TABLE: Final = (
     Command(
         JOIN,
         Guard.NOT_JOINED,
-        b"JOIN <username>",
+        b"JOIN <username> [password]",
         (
             b"take a name, under which others reach you",
             b"A name is 1-32 of A-Z a-z 0-9 _ . - and begins with a letter or digit.",
             b"Bob and bob are the same name; others see it as you typed it.",
+            b"A name that is somebody's account needs its password; PASS makes one yours.",
+            b"On the server's Unix socket your own login name needs no password.",
         ),
         _join,
+    ),
+    Command(
+        PASS,
+        Guard.JOINED,
+        b"PASS <password>",
+        (
+            b"make your name an account of yours, or change its password",
+            b"From then on nobody can JOIN under it without the password.",
+            b"A password may have spaces inside. Where others could read it, it is refused.",
+        ),
+        _pass,
     ),
     Command(
         CHAT,
         Guard.JOINED,
         b"CHAT <dest_username> <message>",
         (
-            b"send a message to one person",
+            b"send a message to one person, or to a room: CHAT #room <message>",
             b"Everything behind the name and one space is the message.",
             b"OK CHAT: it was handed to their connection. ERR CHAT: it was not, and why.",
             b"What you get looks like this: CHAT <from> <message>",
+            b"To a room that you are in: OK CHAT #room n=<how many others got it>.",
+            b"What you get there looks like this: CHAT #room <from> <message>",
         ),
         _chat,
     ),
@@ -237,7 +296,32 @@ _TABLE: Final = (
         (b"the same as LEAV, and answered as LEAV",),
         _leav,
     ),
-    Command(WHOS, Guard.ALWAYS, b"WHOS", (b"list who is here",), _whos),
+    Command(
+        ENTR,
+        Guard.JOINED,
+        b"ENTR #room",
+        (
+            b"enter a room; who enters first opens it",
+            b"A room is # and a name as people have: #dev and #Dev are the same room.",
+            b"It is there as long as somebody is in it.",
+        ),
+        _entr,
+    ),
+    Command(EXIT, Guard.JOINED, b"EXIT #room", (b"leave a room, and stay on the server",), _exit),
+    Command(
+        ROOM,
+        Guard.ALWAYS,
+        b"ROOM",
+        (b"list the rooms, how many are in each, and which you are in",),
+        _room,
+    ),
+    Command(
+        WHOS,
+        Guard.ALWAYS,
+        b"WHOS [#room]",
+        (b"list who is here, or who is in a room",),
+        _whos,
+    ),
     Command(
         HELO,
         Guard.ALWAYS,

@@ -4,9 +4,13 @@ Every line gives exactly one effect, and every effect ends in exactly one `OK` o
 Refuse and Close carry it; for the others `outcomes` words it once the worker knows how it went.
 Lines have no LF; a `tag` has no `@` and is empty when the client gave none. Effects are values and
 may be passed between threads.
+
+Some are questions: what they ask for takes a while, and somebody else than the loop finds it out.
+What that is, is an `Answer`.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from typing import ClassVar
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,6 +53,46 @@ class Route:
 
 
 @dataclass(frozen=True, slots=True)
+class TellRoom:
+    """CHAT #room: bring `message` to all other members of `room`, as typed by the sender."""
+
+    tag: bytes
+    room: bytes
+    message: bytes
+
+
+@dataclass(frozen=True, slots=True)
+class EnterRoom:
+    """ENTR: make the session a member of `room`, as typed; a room that nobody is in begins."""
+
+    room: bytes
+    tag: bytes
+
+
+@dataclass(frozen=True, slots=True)
+class ExitRoom:
+    """EXIT: let the session be no member of `room` any more."""
+
+    room: bytes
+    tag: bytes
+
+
+@dataclass(frozen=True, slots=True)
+class ListRooms:
+    """ROOM: list the rooms, and which of them the session is in."""
+
+    tag: bytes
+
+
+@dataclass(frozen=True, slots=True)
+class ListMembers:
+    """WHOS #room: list who is in `room`."""
+
+    room: bytes
+    tag: bytes
+
+
+@dataclass(frozen=True, slots=True)
 class ListNames:
     """WHOS: list who is here."""
 
@@ -69,4 +113,61 @@ class Leave:
     tag: bytes
 
 
-Effect = Reply | Refuse | Close | Claim | Route | ListNames | Report | Leave
+RoomEffect = TellRoom | EnterRoom | ExitRoom | ListRooms | ListMembers
+"""What concerns rooms."""
+
+
+@dataclass(frozen=True, slots=True)
+class Authenticate:
+    """JOIN with a password, or of a name that is, or may be, somebody's account.
+
+    `password` is empty if none was given.
+    """
+
+    verb: ClassVar[bytes] = b"JOIN"
+    name: bytes
+    key: bytes
+    password: bytes = field(repr=False)
+    tag: bytes
+
+
+@dataclass(frozen=True, slots=True)
+class SetPassword:
+    """PASS: make the session's name an account with this password, or change its password.
+
+    `is_owner`: the session has shown that the account is its own.
+    """
+
+    verb: ClassVar[bytes] = b"PASS"
+    name: bytes
+    key: bytes
+    is_owner: bool
+    password: bytes = field(repr=False)
+    tag: bytes
+
+
+@dataclass(frozen=True, slots=True)
+class Admit:
+    """The answer to Authenticate: claim the name, as its owner or because it is nobody's."""
+
+    claim: Claim
+    is_owner: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Enrol:
+    """The answer to SetPassword: the account of the session's name is its own."""
+
+    tag: bytes
+
+
+Question = Authenticate | SetPassword
+"""What is asked of a clerk of the worker. Asked again, it must come to the same."""
+
+Act = Reply | Refuse | Close | Claim | Route | ListNames | Report | Leave | RoomEffect
+"""What can be done at once."""
+
+Effect = Act | Question
+
+Answer = Reply | Refuse | Admit | Enrol
+"""What a question comes to."""

@@ -1,7 +1,8 @@
 """The answers that only the worker can give: how an effect went is told to the person who asked.
 
 Each function words the end of one effect of `effects`, or of a connection; the worker calls it in
-the loop or acceptor that owns the connection. `joined` is the only one that changes a session.
+the loop, acceptor or clerk that deals with it. Only `joined` and `enrolled` change a session, which
+is its loop's business.
 Lines have no LF; a `tag` is empty when the client gave none.
 """
 
@@ -9,7 +10,17 @@ from collections.abc import Iterable, Mapping, Sequence
 from types import MappingProxyType
 from typing import Final
 
-from prefork_chat.chat.effects import Claim, ListNames, Report
+from prefork_chat.chat import rooms
+from prefork_chat.chat.effects import (
+    Authenticate,
+    Claim,
+    ListMembers,
+    ListNames,
+    ListRooms,
+    Question,
+    Report,
+    SetPassword,
+)
 from prefork_chat.chat.session import Session
 from prefork_chat.protocol.names import is_name
 from prefork_chat.protocol.replies import ANY_VERB, NAME_RULE, Code, data, err, note, ok, shown
@@ -18,8 +29,13 @@ CHAT: Final = b"CHAT"
 HELO: Final = b"HELO"
 JOIN: Final = b"JOIN"
 LEAV: Final = b"LEAV"
+PASS: Final = b"PASS"
 STAT: Final = b"STAT"
 WHOS: Final = b"WHOS"
+
+_LISTS: Final = MappingProxyType(
+    {ListNames: WHOS, ListMembers: WHOS, ListRooms: rooms.ROOM, Report: STAT}
+)
 
 _DELIVERED = ok(CHAT) + b" "
 _NEXT_DELIVERED = b"\n" + _DELIVERED
@@ -30,7 +46,6 @@ _UNDELIVERED: Final[Mapping[Code, bytes]] = MappingProxyType(
         Code.BADARGS: b"gets no message: CHAT <dest_username> <message>",
         Code.BADNAME: b"is no name: " + NAME_RULE,
         Code.NOJOIN: b"cannot know who you are: JOIN <username> first",
-        Code.NOROOM: b"is a room, and this server has none: WHOS lists people",
         Code.NOUSER: b"is not here: WHOS lists who is",
         Code.BUSY: b"reads too slowly, your message was not delivered: try again later",
         Code.RATE: b"gets nothing, you send faster than allowed: slow down and try again",
@@ -67,9 +82,13 @@ def login_expired() -> bytes:
     return err(ANY_VERB, Code.NOJOIN, text)
 
 
-def joined(session: Session, claim: Claim) -> bytes:
-    """Give the session its name, which the registry now holds, and return the `OK JOIN`."""
+def joined(session: Session, claim: Claim, *, is_owner: bool = False) -> bytes:
+    """Give the session its name, which the registry now holds, and return the `OK JOIN`.
+
+    `is_owner`: it has shown that the account of this name is its own.
+    """
     session.name = claim.name
+    session.registered = is_owner
     session.key = claim.name if claim.key == claim.name else claim.key  # one object, not two
     return ok(JOIN, claim.name, claim.tag)
 
@@ -92,7 +111,7 @@ def all_delivered(dests: Sequence[bytes]) -> bytes:
 def undelivered(code: Code, dest: bytes, tag: bytes) -> bytes:
     """Return why the message for `dest` was not delivered, or for UNSURE may not have been.
 
-    `code` is one of BADARGS BADNAME NOJOIN NOROOM NOUSER BUSY RATE UNSURE INTERNAL; KeyError
+    `code` is one of BADARGS BADNAME NOJOIN NOUSER BUSY RATE UNSURE INTERNAL; KeyError
     otherwise.
     """
     return err(CHAT, code, b"%b %b" % (shown(dest), _UNDELIVERED[code]), tag)
@@ -104,7 +123,7 @@ def unknown_destination(dest: bytes, tag: bytes) -> bytes:
         text = b"one space goes between CHAT and the name: CHAT <dest_username> <message>"
         return err(CHAT, Code.BADARGS, text, tag)
     if dest.startswith(b"#"):
-        return undelivered(Code.NOROOM, dest, tag)
+        return rooms.unknown(CHAT, dest, tag)
     return undelivered(Code.NOUSER if is_name(dest) else Code.BADNAME, dest, tag)
 
 
@@ -114,11 +133,10 @@ def listed(names: Iterable[bytes], tag: bytes) -> tuple[bytes, ...]:
     return (*lines, ok(WHOS, b"n=%d" % len(lines), tag))
 
 
-def too_much_asked(effect: ListNames | Report) -> bytes:
+def too_much_asked(effect: ListNames | ListMembers | ListRooms | Report) -> bytes:
     """Return the refusal of a list, to somebody who has not read the lists before it."""
-    verb = WHOS if isinstance(effect, ListNames) else STAT
     text = b"you have much to read already: read it, then ask again"
-    return err(verb, Code.BUSY, text, effect.tag)
+    return err(_LISTS[type(effect)], Code.BUSY, text, effect.tag)
 
 
 def reported(figures: Mapping[bytes, int], tag: bytes) -> tuple[bytes, ...]:
@@ -130,3 +148,70 @@ def reported(figures: Mapping[bytes, int], tag: bytes) -> tuple[bytes, ...]:
 def left(tag: bytes) -> bytes:
     """Return the last line of a session that left."""
     return ok(LEAV, tag=tag)
+
+
+def enrolled(session: Session, tag: bytes) -> bytes:
+    """Note that the account of the session's name is its own, and return the `OK PASS`."""
+    session.registered = True
+    return ok(PASS, tag=tag)
+
+
+def too_many_questions(question: Question) -> bytes:
+    """Return the refusal of a question that would have to wait behind too many others."""
+    return err(question.verb, Code.BUSY, tag=question.tag)
+
+
+def unsure(question: Question) -> bytes:
+    """Return what is said when the answer to a question does not come."""
+    text = b"the answer does not come, it may have been done or not: try again"
+    return err(question.verb, Code.UNSURE, text, question.tag)
+
+
+def no_accounts(question: Authenticate | SetPassword) -> bytes:
+    """Return the refusal of a password, by a server that keeps none."""
+    text = b"this server keeps no passwords: JOIN <username> without one"
+    return err(question.verb, Code.DENIED, text, question.tag)
+
+
+def plain(question: Authenticate | SetPassword) -> bytes:
+    """Return the refusal of a password that came over a wire on which others could read it."""
+    text = b"others can read what you send here: do not use this password again"
+    return err(question.verb, Code.PLAIN, text, question.tag)
+
+
+def weak(question: SetPassword, least: int) -> bytes:
+    """Return the refusal of a password that is shorter than `least`, or is the name."""
+    text = b"this password is too easy to guess: use %d letters or more, and not your name" % least
+    return err(PASS, Code.WEAK, text, question.tag)
+
+
+def not_authenticated(question: Authenticate) -> bytes:
+    """Return the refusal of a JOIN; with a password it says the same whatever is wrong."""
+    if question.password:
+        return err(JOIN, Code.AUTH, tag=question.tag)
+    text = question.name + b" is somebody's account: JOIN <username> <password>, or another name"
+    return err(JOIN, Code.AUTH, text, question.tag)
+
+
+def not_yours(question: SetPassword) -> bytes:
+    """Return the refusal of a PASS for a name that somebody else has made theirs meanwhile."""
+    text = question.name + b" is somebody else's account: LEAV and JOIN with another name"
+    return err(PASS, Code.AUTH, text, question.tag)
+
+
+def reserved(question: SetPassword) -> bytes:
+    """Return the refusal of a PASS for the login name of somebody on the server's machine."""
+    text = question.name + b" is a login name of this machine: JOIN it there, on the Unix socket"
+    return err(PASS, Code.DENIED, text, question.tag)
+
+
+def guessed_too_often(question: Authenticate | SetPassword) -> bytes:
+    """Return the refusal of a password from where too many wrong ones have come."""
+    text = b"too many wrong passwords from your address: wait a minute, then try again"
+    return err(question.verb, Code.RATE, text, question.tag)
+
+
+def accounts_failed(question: Authenticate | SetPassword) -> bytes:
+    """Return what is said while the server cannot read or write its accounts."""
+    text = b"the accounts cannot be reached, nothing was done: try again later, tell the operator"
+    return err(question.verb, Code.INTERNAL, text, question.tag)

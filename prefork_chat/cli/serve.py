@@ -1,9 +1,9 @@
 """`prefork-chat serve`: loads the configuration, sets up logging, and becomes the supervisor.
 
 The one place where the supervisor and the code of its children meet: the supervisor is handed
-`run_worker` and the attendants' duties as functions and imports nothing of them. Runs in the main
-thread of the process that will be the supervisor; nothing has been forked and no thread been
-started before `Supervisor.run`.
+`run_worker`, `furnish` and the attendants' duties and imports nothing of what they know. Runs in
+the main thread of the process that will be the supervisor; nothing has been forked and no thread
+been started before `Supervisor.run`.
 """
 
 from __future__ import annotations
@@ -15,10 +15,14 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
 from prefork_chat import __version__, config, log
+from prefork_chat.addresses import parse_address
 from prefork_chat.cli import options
 
 if TYPE_CHECKING:
     import argparse
+
+    from prefork_chat.addresses import Address
+    from prefork_chat.registry.registry import Registry
 
 
 STDERR: Final = 2
@@ -43,6 +47,7 @@ def run(arguments: argparse.Namespace) -> int:
     open_standard_files()
     load = partial(config.load, arguments.config, options.overrides(arguments))
     settings = load()
+    config.resolve_state_dir(settings)  # before it is needed by processes that cannot ask for it
     log.configure(settings.log)
     # Here, so that the other subcommands start without loading the server.
     from prefork_chat.porter.porter import is_wanted, run_porter  # noqa: PLC0415
@@ -52,10 +57,31 @@ def run(arguments: argparse.Namespace) -> int:
     from prefork_chat.worker.worker import run_worker  # noqa: PLC0415
 
     duties = {"porter": Duty(run_porter, is_wanted)}
-    supervisor = Supervisor(settings, run_worker, load, duties)
+    supervisor = Supervisor(settings, run_worker, load, duties, furnish)
     if "LISTEN_FDS" not in os.environ and not is_handover(os.environ):
         print(welcome(settings), flush=True)
     return supervisor.run()
+
+
+def furnish(settings: config.Config, registry: Registry) -> None:
+    """Tell the registry which names are accounts; never raises.
+
+    If that cannot be known, guests may take any name until it can: the chat goes on. A worker that
+    can read the accounts again tells the registry, too.
+    """
+    from prefork_chat.accounts.accounts import announce_all  # noqa: PLC0415
+    from prefork_chat.accounts.store import StoreFailed  # noqa: PLC0415
+
+    if not settings.accounts.enabled:
+        return
+    state_dir = config.resolve_state_dir(settings)
+    try:
+        announce_all(state_dir, registry.registered.add)
+    except StoreFailed as failure:
+        meaning = "guests may take the names of accounts until the file can be read"
+        log.get_logger().error(
+            log.ACCOUNTS_UNKNOWN, reason=str(failure), path=str(state_dir), meaning=meaning
+        )
 
 
 def open_standard_files() -> None:
@@ -74,11 +100,11 @@ def open_standard_files() -> None:
 def welcome(settings: config.Config) -> str:
     """Return what a person wants to know who has just started the daemon: how to talk to it."""
     lines = [f"prefork-chat {__version__}; to talk, in another terminal:"]
-    lines += [f"    {netcat(config.parse_address(text))}" for text in settings.server.listen]
+    lines += [f"    {netcat(parse_address(text))}" for text in settings.server.listen]
     return "\n".join([*lines, "then type: JOIN your_name (and HELP); Ctrl-C here ends the daemon."])
 
 
-def netcat(address: config.Address) -> str:
+def netcat(address: Address) -> str:
     """Return the netcat command that reaches the address from this machine."""
     if address.family == "unix":
         return f"nc -U {address.path}"

@@ -19,9 +19,10 @@ import time
 from typing import TYPE_CHECKING, Final
 
 from prefork_chat import __version__, bulletin
+from prefork_chat.addresses import parse_address
 from prefork_chat.board.board import Board, key_of
 from prefork_chat.channels.errors import ChannelError
-from prefork_chat.config import parse_address, resolve_state_dir
+from prefork_chat.config import resolve_state_dir
 from prefork_chat.log import BOARD_FAILED, get_logger
 from prefork_chat.observing.exposition import expose
 from prefork_chat.observing.snapshot import Observer

@@ -16,7 +16,7 @@ from prefork_chat.observing.exposition import CONTENT_TYPE
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from prefork_chat.config import Address
+    from prefork_chat.addresses import Address
 
 _MOST_VISITORS: Final = 16
 _MOST_REQUEST_BYTES: Final = 8192

@@ -70,31 +70,23 @@ _STAGE_MASK = 3
 class Decoder:
     """The framing state of one connection, owned by the loop that owns the connection.
 
-    What it knows besides the unfinished line is the integer `state`; a decoder made of it, and fed
-    that line again, continues where this one was.
+    `partial` is the unfinished line, raw, always shorter than MAX_LINE_BYTES. What it knows besides
+    is the integer `state`; a decoder made of it, and fed that line again, continues where this one
+    was. It is less than 2**25, if no more than 8 MiB are fed at once. Both are for others to read.
     """
 
-    __slots__ = ("_dropped_bytes", "_partial", "_stage")
+    __slots__ = ("_dropped_bytes", "_stage", "partial", "state")
 
     def __init__(self, state: int = _FIRST_LINE, partial: bytes = b"") -> None:
-        self._partial = partial  # the unfinished line, raw, always shorter than MAX_LINE_BYTES
+        self.state = state
+        self.partial = partial
         self._dropped_bytes = state >> _STAGE_BITS  # of an unfinished line that is too long
         self._stage = state & _STAGE_MASK
 
-    @property
-    def state(self) -> int:
-        """All but the unfinished line: less than 2**25, if no more than 8 MiB are fed at once."""
-        return self._dropped_bytes << _STAGE_BITS | self._stage
-
-    @property
-    def partial(self) -> bytes:
-        """The unfinished line, raw."""
-        return self._partial
-
     def forget_partial(self) -> int:
         """Forget the unfinished line, which will be fed again; return its size in bytes."""
-        size = len(self._partial)
-        self._partial = b""
+        size = len(self.partial)
+        self.partial = b""
         return size
 
     @property
@@ -110,17 +102,17 @@ class Decoder:
         """
         if self._stage != _LINES:
             return self._feed_slowly(data)
-        if self._partial:
-            data = self._partial + data
+        if self.partial:
+            data = self.partial + data
         if len(data) >= MAX_LINE_BYTES and _has_long_line(data):
-            self._partial = b""
+            self.partial = b""
             return self._feed_slowly(data)
         if data.translate(UNPLAIN_MARKED) == data:
             lines = data.split(b"\n")
-            self._partial = lines.pop()
+            self.partial = lines.pop()
         else:
             end = data.rfind(b"\n") + 1
-            self._partial = data[end:]
+            self.partial = data[end:]
             lines = _clean_lines(data[:end])
         return lines if all(lines) else [line for line in lines if line]
 
@@ -132,6 +124,7 @@ class Decoder:
             self._extend_line(piece, results)
             self._end_line(results)
         self._extend_line(rest, results)
+        self.state = self._dropped_bytes << _STAGE_BITS | self._stage
         return results
 
     def _extend_line(self, piece: bytes, results: list[bytes]) -> None:
@@ -140,29 +133,29 @@ class Decoder:
         if self._stage == _TOO_LONG_LINE:
             self._dropped_bytes += len(piece)
         else:
-            self._partial += piece
-            if self._stage == _FIRST_LINE and self._partial.startswith(_TLS_HANDSHAKE):
+            self.partial += piece
+            if self._stage == _FIRST_LINE and self.partial.startswith(_TLS_HANDSHAKE):
                 self._close(TLS, results)
-            elif len(self._partial) >= MAX_LINE_BYTES:
+            elif len(self.partial) >= MAX_LINE_BYTES:
                 self._drop_line(results)
         if self._dropped_bytes >= MAX_UNENDED_BYTES:
             self._close(UNENDED, results)
 
     def _drop_line(self, results: list[bytes]) -> None:
         """The line is too long for sure: answer now, and drop the rest of it as it comes."""
-        if self._stage == _FIRST_LINE and _is_http_request(self._partial[:MAX_LINE_BYTES]):
+        if self._stage == _FIRST_LINE and _is_http_request(self.partial[:MAX_LINE_BYTES]):
             self._close(HTTP, results)
             return
         results.append(TOO_LONG)
-        self._dropped_bytes = len(self._partial)
-        self._partial = b""
+        self._dropped_bytes = len(self.partial)
+        self.partial = b""
         self._stage = _TOO_LONG_LINE
 
     def _end_line(self, results: list[bytes]) -> None:
         if self._stage == _CLOSED:
             return
-        raw = self._partial
-        self._partial = b""
+        raw = self.partial
+        self.partial = b""
         self._dropped_bytes = 0
         if self._stage == _FIRST_LINE and _is_http_request(raw):
             self._close(HTTP, results)
@@ -175,7 +168,7 @@ class Decoder:
 
     def _close(self, reason: FatalFault, results: list[bytes]) -> None:
         results.append(reason)
-        self._partial = b""
+        self.partial = b""
         self._dropped_bytes = 0
         self._stage = _CLOSED
 

@@ -12,6 +12,12 @@ datagram again.
              | "R" slot SP generation SP answered LF line *(LF line)
                                                         receipts: ready reply lines for a session;
                                                         `answered` of its CHATs are settled by them
+             | "G" batch SP place SP generation SP room LF "M" origin LF message *(LF message)
+                                                        a batch for a room (place, generation):
+                                                        messages for all its members at that loop
+             | "K" batch SP reached *(SP batch SP reached)
+                                                        so many members there were reached by each
+                                                        of these batches of the loop that gets this
     origin   = p_id SP t_id SP slot SP generation SP flags SP name
                                                         decimal numbers; flags: "q" quiet, "r"
                                                         registered; "-": neither
@@ -29,11 +35,14 @@ processes only, so a malformed one is a bug of ours and raises.
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from typing import NamedTuple
 
 SECTION_SEPARATOR = b"\x1e"
 NUMBER = b"D"
 MESSAGES = b"M"
 RECEIPTS = b"R"
+ROOM_BATCH = b"G"
+REACHED = b"K"
 
 SECTION_BYTES = 48 * 1024
 """A datagram is closed when it holds this much: batches up to 64 KiB are cheap to allocate in the
@@ -78,6 +87,15 @@ class Origin:
         return cls(*place, b"q" in flags, b"r" in flags, name)
 
 
+class RoomBatch(NamedTuple):
+    """The first line of a ROOM_BATCH section: its number at its loop, and the room it is for."""
+
+    batch: int
+    place: int
+    generation: int
+    room: bytes
+
+
 def pack_datagram(t_id: int, loop: int, number: int, sections: list[bytes]) -> bytes:
     """Build the datagram `number` of the loop with index `loop`, for loop `t_id`."""
     return b"%cD%d %d\x1e%b" % (t_id, loop, number, SECTION_SEPARATOR.join(sections))
@@ -107,6 +125,29 @@ def pack_receipts(slot: int, generation: int, answered: int, lines: list[bytes])
         lines = lines[RECEIPT_LINES:]
         sections.append(b"%b%d\n%b" % (header, 0 if lines else answered, text))
     return sections
+
+
+def pack_room_batch(header: RoomBatch, origin: Origin, messages: list[bytes]) -> bytes:
+    """Build a ROOM_BATCH section of `messages` (clean, without ends)."""
+    return b"G%d %d %d %b\n%b%b" % (*header, origin.header, b"\n".join(messages))
+
+
+def parse_room_batch(header: bytes, body: bytes) -> tuple[RoomBatch, bytes, list[bytes]]:
+    """Return what a ROOM_BATCH section says: header, first line of its origin, messages."""
+    batch, place, generation, room = header[1:].split(b" ")
+    origin, _, messages = body.partition(b"\n")
+    return RoomBatch(int(batch), int(place), int(generation), room), origin, messages.split(b"\n")
+
+
+def pack_reached(reached: list[tuple[int, int]]) -> bytes:
+    """Build a REACHED section of (batch, members reached), at least one."""
+    return b"K" + b" ".join(b"%d %d" % pair for pair in reached)
+
+
+def parse_reached(section: bytes) -> list[tuple[int, int]]:
+    """Return the (batch, members reached) of a REACHED section."""
+    numbers = map(int, section[1:].split(b" "))
+    return list(zip(numbers, numbers, strict=True))
 
 
 def merge(datagrams: list[bytes]) -> list[bytes]:

@@ -7,7 +7,7 @@ store: a reader without a lock never sees half of one. Each part begins on a cac
 each slot, worker row and loop block: what one thread writes often shares no line with what another
 does.
 
-    header        <q q q q q q 16s>  magic, version, capacity, workers, threads, unused, hash key
+    header        <q q q q q q 16s>  magic, version, capacity, workers, threads, rooms, hash key
                   <q q q q q 24x>    sequence, count (names), high (slots ever used), free (a slot
                                      + 1; 0), claimed (slots)
     worker table  <8q> per worker    then <8q> for each of its loops; fields: see `table`
@@ -22,12 +22,20 @@ does.
         progress     claimed: the owner loop's word, 0 at first
         name         as typed, padded with zeros
     positions    <q> per slot     of the owner loop: how much of the client's stream is dealt with
+    memberships  <16q> per slot   of the owner loop: the rooms that the session is in; see `rooms`
+    room states  <q> per room     g > 0: in use, for the g-th time; -g: not, after g times; 0: never
+    room tags    <q> per room     the tag of its name
+    room names   <B 39s> per room length, name as typed, padded with zeros
+    room counts  <q> per room and loop, room by room: that loop's, how many of its sessions are in
     endings      <8q> for each of the last ENDINGS ends of workers; fields: see `endings`
+    registered   <B> per cell     see `names`: 2**20 of them
+    penalties    <q> per cell     see `penalties`: 4096 of them
 
 The name index has a power of two of places, at least twice the capacity: never over half full.
-A client costs 72 bytes of slot and, at 10,000 or 20,000 clients, 39 bytes of index: 1 and 2 MB. All
-is allocated at the start, but resident in a process only as far as it has touched it: 4 kB in the
-supervisor, slots from the lowest up (measured 2026-11; a full registry's PSS is its size).
+A client costs 72 bytes of slot and, at 10,000 or 20,000 clients, 39 bytes of index: 1 and 2 MB; the
+128 bytes of its memberships are touched once it is in a room, not before. All is allocated at the
+start, but resident in a process only as far as it has touched it: 4 kB in the supervisor, slots
+from the lowest up (measured 2026-11; a full registry's PSS is its size).
 """
 
 from __future__ import annotations
@@ -52,6 +60,7 @@ VERSION: Final = 1
 CAPACITY: Final = 2
 WORKERS: Final = 3
 THREADS: Final = 4
+ROOMS: Final = 5
 HASH_KEY_OFFSET: Final = 6 * WORD_BYTES
 HASH_KEY_BYTES: Final = 16
 SEQUENCE: Final = 8
@@ -85,11 +94,22 @@ T_ID_BYTE: Final = 1 if sys.byteorder == "little" else 6
 P_ID_BYTE: Final = 2 if sys.byteorder == "little" else 5
 """Where they are among the bytes of the word."""
 
+# The rooms of a session, and a room's name.
+MEMBERSHIPS: Final = 16
+"""The most rooms that a session can be in."""
+MEMBERSHIPS_BYTES: Final = MEMBERSHIPS * WORD_BYTES
+ROOM_NAME_BYTES: Final = 40
+LONGEST_ROOM_NAME: Final = 1 + NAME_BYTES
+
 ENDINGS: Final = 16
 """Ends of workers that are remembered."""
 
 TAG_BYTES: Final = 8
 INDEX_SLOT_BYTES: Final = 4
+
+REGISTERED_CELLS: Final = 1 << 20
+"""One byte each, touched when it is set: 1 MB, and 4 kB of it for each of the first accounts."""
+PENALTY_CELLS: Final = 4096
 
 MAX_WORKERS: Final = 256
 """p_id has one byte in the owner word."""
@@ -99,17 +119,23 @@ MAX_THREADS: Final = 256
 
 @dataclass(frozen=True, slots=True)
 class Layout:
-    """The parts, as slices of bytes, for `capacity` slots and `workers` of `threads` loops each."""
+    """The parts, as slices of bytes, for `capacity` slots and `workers` of `threads` loops each.
+
+    `rooms`: for how many rooms there is a place.
+    """
 
     capacity: int
     workers: int
     threads: int
+    rooms: int = 0
 
     def __post_init__(self) -> None:
         if self.capacity < 1:
             raise ValueError("a registry has at least one slot")
         if not (1 <= self.workers <= MAX_WORKERS and 1 <= self.threads <= MAX_THREADS):
             raise ValueError("p_id and t_id have one byte each")
+        if self.rooms < 0:
+            raise ValueError("a registry has no fewer than 0 rooms")
 
     @property
     def table(self) -> slice:
@@ -142,14 +168,50 @@ class Layout:
         return _part(self.slots.stop, self.capacity * WORD_BYTES)
 
     @property
+    def memberships(self) -> slice:
+        """MEMBERSHIPS words per slot."""
+        return _part(self.positions.stop, self.capacity * MEMBERSHIPS_BYTES)
+
+    @property
+    def room_states(self) -> slice:
+        """One word per room."""
+        return _part(self.memberships.stop, self.rooms * WORD_BYTES)
+
+    @property
+    def room_tags(self) -> slice:
+        """One word per room."""
+        return _part(self.room_states.stop, self.rooms * TAG_BYTES)
+
+    @property
+    def room_names(self) -> slice:
+        """A length and a name per room."""
+        return _part(self.room_tags.stop, self.rooms * ROOM_NAME_BYTES)
+
+    @property
+    def room_counts(self) -> slice:
+        """One word per room and loop."""
+        loops = self.workers * self.threads
+        return _part(self.room_names.stop, self.rooms * loops * WORD_BYTES)
+
+    @property
     def endings(self) -> slice:
         """The last ends of workers."""
-        return _part(self.positions.stop, ENDINGS * LINE_BYTES)
+        return _part(self.room_counts.stop, ENDINGS * LINE_BYTES)
+
+    @property
+    def registered(self) -> slice:
+        """The cells of the filter of registered names."""
+        return _part(self.endings.stop, REGISTERED_CELLS)
+
+    @property
+    def penalties(self) -> slice:
+        """The cells of the penalties for wrong passwords."""
+        return _part(self.registered.stop, PENALTY_CELLS * WORD_BYTES)
 
     @property
     def total_bytes(self) -> int:
         """Size of the shared memory."""
-        return int(self.endings.stop)
+        return int(self.penalties.stop)
 
 
 def _part(previous_end: int, size: int) -> slice:
@@ -158,6 +220,6 @@ def _part(previous_end: int, size: int) -> slice:
     return slice(start, start + size)
 
 
-def total_bytes(max_clients: int, max_workers: int, max_threads: int) -> int:
-    """Size in bytes of the shared memory for so many clients, workers, and loops per worker."""
-    return Layout(max_clients, max_workers, max_threads).total_bytes
+def total_bytes(max_clients: int, max_workers: int, max_threads: int, max_rooms: int = 0) -> int:
+    """Size in bytes of the shared memory for so many clients, workers, loops of each, and rooms."""
+    return Layout(max_clients, max_workers, max_threads, max_rooms).total_bytes

@@ -94,6 +94,7 @@ from prefork_chat.registry.layout import (
     MAGIC_NUMBER,
     NAME_BYTES,
     P_ID_SHIFT,
+    ROOMS,
     SEQUENCE,
     T_ID_SHIFT,
     THREADS,
@@ -102,6 +103,9 @@ from prefork_chat.registry.layout import (
     WORKERS,
     Layout,
 )
+from prefork_chat.registry.names import NameFilter
+from prefork_chat.registry.penalties import Penalties
+from prefork_chat.registry.rooms import RoomTable, is_in
 from prefork_chat.registry.slots import Held, Slots
 from prefork_chat.registry.table import WorkerTable
 
@@ -137,7 +141,10 @@ class Registry:
     `capacity` is its number of slots, `threads` the loops of each worker. `progress[slot]` is a
     word of 64 bits for the loop that owns the session:
     only that loop writes it, without a lock, and only while it does; a claim sets it to 0, and a
-    take-over clears a flag in it. `positions[slot]` is another, which the claimer has to set. A key
+    take-over clears a flag in it. `positions[slot]` is another, which the claimer has to set.
+    `rooms` are the rooms, and `memberships` has MEMBERSHIPS words of each slot, like `progress` the
+    loop's: meaningless until it has set them. `registered` says which names may be accounts,
+    `penalties` who may not try passwords now. A key
     is a name folded (lower-case), a name is as typed; both are 1-32 ASCII bytes. Any method may be
     called in any thread.
     """
@@ -149,8 +156,12 @@ class Registry:
         "_write_semaphore",
         "capacity",
         "endings",
+        "memberships",
+        "penalties",
         "positions",
         "progress",
+        "registered",
+        "rooms",
         "table",
         "threads",
         "workers",
@@ -164,7 +175,7 @@ class Registry:
             header.release()
             view.release()  # the traceback would keep it, and so the memory, from being closed
             raise StartError("the shared memory is not a registry of this version")
-        layout = Layout(header[CAPACITY], header[WORKERS], header[THREADS])
+        layout = Layout(header[CAPACITY], header[WORKERS], header[THREADS], header[ROOMS])
         self.capacity = layout.capacity
         self.workers = layout.workers
         self.threads = layout.threads
@@ -179,31 +190,33 @@ class Registry:
         self.progress = self._slots.progress
         self.positions = view[layout.positions].cast("q")
         self.endings = Endings(view[layout.endings].cast("q"))
+        self.memberships = view[layout.memberships].cast("q")
+        self.rooms = RoomTable(memory.map, layout, write_semaphore, self._index.tag)
+        self.registered = NameFilter(view[layout.registered], self._index.tag)
+        self.penalties = Penalties(view[layout.penalties].cast("q"), self._index.tag)
 
     @classmethod
     def create(
         cls,
         memory: SharedMemory,
         write_semaphore: Semaphore,
-        max_clients: int,
-        max_workers: int,
-        max_threads: int,
+        layout: Layout,
     ) -> Registry:
-        """Initialise fresh (zeroed) memory of `layout.total_bytes(...)` bytes and attach to it.
+        """Initialise fresh (zeroed) memory of `layout.total_bytes` and attach to it.
 
         `write_semaphore` has the value 1 and serves nothing else. Called once, by the supervisor,
         before the first fork. Raises ValueError when the memory is too small.
         """
-        layout = Layout(max_clients, max_workers, max_threads)
         if memory.size < layout.total_bytes:
             raise ValueError(f"{memory.size} bytes of memory, {layout.total_bytes} needed")
         hash_key_end = HASH_KEY_OFFSET + HASH_KEY_BYTES
         memory.map[HASH_KEY_OFFSET:hash_key_end] = os.urandom(HASH_KEY_BYTES)
         with memoryview(memory.map)[:HEADER_BYTES].cast("q") as header:
             header[VERSION] = VERSION_NUMBER
-            header[CAPACITY] = max_clients
-            header[WORKERS] = max_workers
-            header[THREADS] = max_threads
+            header[CAPACITY] = layout.capacity
+            header[WORKERS] = layout.workers
+            header[THREADS] = layout.threads
+            header[ROOMS] = layout.rooms
             header[MAGIC] = MAGIC_NUMBER
         return cls(memory, write_semaphore)
 
@@ -214,6 +227,10 @@ class Registry:
         self._slots.close()
         self.positions.release()
         self.endings.close()
+        self.memberships.release()
+        self.rooms.close()
+        self.registered.close()
+        self.penalties.close()
         self._header.release()
 
     # Writers: each takes the write semaphore, which is 0.6 us of its time. All times here: among
@@ -384,6 +401,18 @@ class Registry:
         3.6 ms for 20,000.
         """
         return self._slots.sessions(self._header[HIGH])
+
+    def members(self, place: int, flag: int) -> list[Held]:
+        """The sessions in the room at `place`, among those with `flag` in their progress words.
+
+        Who comes or goes meanwhile may be there or not, all others are. Takes 1 ms for 20,000
+        sessions, and 1.5 us for each with the flag.
+        """
+        words = self.progress[: self._header[HIGH]].tolist()
+        read = self._slots.read
+        slots = [slot for slot, word in enumerate(words) if word & flag]
+        found = (read(slot) for slot in slots if is_in(self.memberships, slot, place))
+        return [held for held in found if held is not None and held.progress & flag]
 
     @property
     def count(self) -> int:

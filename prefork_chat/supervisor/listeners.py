@@ -22,7 +22,7 @@ from dataclasses import dataclass, field
 from functools import partial
 from typing import TYPE_CHECKING, Final
 
-from prefork_chat.config import parse_address
+from prefork_chat.addresses import parse_address
 from prefork_chat.errors import ListenError
 from prefork_chat.log import LISTENER_DELAYED, LISTENER_OPENED, get_logger
 from prefork_chat.supervisor.socketfile import (
@@ -35,7 +35,8 @@ from prefork_chat.supervisor.socketfile import (
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
-    from prefork_chat.config import Address, ServerConfig
+    from prefork_chat.addresses import Address
+    from prefork_chat.config import ServerConfig
     from prefork_chat.supervisor.ledger import Ledger
     from prefork_chat.supervisor.notify import PassedFd
 

@@ -29,7 +29,9 @@ FIXED: Final = (
     "server.durability",
     "server.backlog",
     "server.unix_socket_mode",
+    "limits.max_rooms",
     "limits.pair_buffer_bytes",
+    "accounts.enabled",
 )
 
 

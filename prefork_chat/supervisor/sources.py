@@ -21,7 +21,7 @@ from prefork_chat.errors import StartError
 from prefork_chat.inheritance import DOOR
 from prefork_chat.pairs import Pair
 from prefork_chat.registry.ipc import Semaphore, SharedMemory
-from prefork_chat.registry.layout import total_bytes
+from prefork_chat.registry.layout import Layout
 from prefork_chat.registry.registry import Registry
 from prefork_chat.supervisor.ledger import Ledger
 from prefork_chat.supervisor.listeners import ListenerOpener, Listeners, SocketFile
@@ -138,7 +138,12 @@ class Making:
         self._config: Final = config
         self._passed: Final = passed
         self._wait: Final = wait
-        self._shape: Final = (config.server.max_clients, self.places, self.threads)
+        self._layout: Final = Layout(
+            config.server.max_clients,
+            self.places,
+            self.threads,
+            config.limits.max_rooms,
+        )
 
     def runtime(self) -> RuntimeDirectory:
         """Claim the directory; raises AlreadyRunning, too."""
@@ -172,11 +177,11 @@ class Making:
 
     def memory(self) -> SharedMemory:
         """Make it."""
-        return self._ledger.make_memory("registry", total_bytes(*self._shape))
+        return self._ledger.make_memory("registry", self._layout.total_bytes)
 
     def registry(self, memory: SharedMemory, write_semaphore: Semaphore) -> Registry:
         """Initialise it."""
-        return Registry.create(memory, write_semaphore, *self._shape)
+        return Registry.create(memory, write_semaphore, self._layout)
 
     def pair(self, _name: str, /) -> Pair:
         """Open it."""

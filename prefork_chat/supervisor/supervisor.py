@@ -60,6 +60,7 @@ if TYPE_CHECKING:
 
     from prefork_chat.config import Config
     from prefork_chat.inheritance import Inheritance
+    from prefork_chat.registry.registry import Registry
     from prefork_chat.supervisor.attendants import Duty
     from prefork_chat.supervisor.notify import PassedFd
     from prefork_chat.supervisor.reviving import Revival
@@ -76,16 +77,20 @@ class Supervisor:
         run_worker: Callable[[Inheritance], int],
         load: Callable[[], Config] | None = None,
         duties: Mapping[str, Duty] | None = None,
+        furnish: Callable[[Config, Registry], None] | None = None,
     ) -> None:
         """Prepare; nothing is touched before `run`. `run_worker` runs in each forked child.
 
         `duties` are those of the attendants, by name (`inheritance.ATTENDANTS`).
         `load` reads the configuration anew and raises ConfigError; None: it is always the same.
+        `furnish` puts into the registry what must be there before anybody joins; it runs before the
+        first fork, also in a registry that was handed on, and must not raise.
         """
         self._config = config
         self._load: Final = load or (lambda: config)
         self._run_worker: Final = run_worker
         self._duties: Final = duties or {}
+        self._furnish: Final = furnish or (lambda _config, _registry: None)
         self._log: Final = get_logger()
 
     def run(self) -> int:
@@ -140,6 +145,7 @@ class Supervisor:
                 runtime_dir=str(estate.runtime.path),
                 descriptors=descriptors,
             )
+            self._furnish(self._config, estate.registry)
             loop = _Loop(
                 self._config,
                 self._load,

@@ -64,6 +64,7 @@ class Adoption:
         self._clients = parts.clients
         self._receipts = parts.receipts
         self._departures = parts.departures
+        self._rooms = parts.rooms
         self._transaction = transaction
         self._log = log.get_logger(p_id=inheritance.p_id, generation=inheritance.generation)
 
@@ -78,8 +79,12 @@ class Adoption:
         if record is not None:
             self._restore_words(record)
         missing = self._restore_all(sessions, record, greet, now)
+        is_settled = record is None or self._journal.settled >= record.turn
+        self._rooms.restore(record, is_settled=is_settled)
         if record is not None:
             self._transaction.redo(record, missing)
+        for connection in self._clients.by_fd.values():
+            self._rooms.catch_up(connection)
         expelled = self._clients.by_slot.get(suspect)
         if expelled is not None:
             self._log.error(log.CLIENT_EXPELLED, slot=suspect)
@@ -123,12 +128,17 @@ class Adoption:
         here before it is.
         """
         session = (given.slot, given.generation)
+        members = self._clients.members
+        if self._registry.progress[given.slot] & progress.IN_ROOMS:
+            members.announce(given.slot)
         held = self._registry.take_over(*session, *self._here, progress.RELEASED)
         if held is None:
+            members.publish_counts()
             os.close(given.fd)
             return None
         connection = _connect(given.slot, given.generation, held.progress, given.fd)
         self._restore(connection, held.name, None, now)
+        members.publish_counts()
         content = spill.load(self._clients.spill_path(connection))
         if content is not None:
             self._restore_backlog(connection, content, content.answered, _NOTHING)
@@ -147,6 +157,10 @@ class Adoption:
         for slot, generation, _, word, _ in record.writes:
             if registry.generations[slot] == generation:
                 registry.progress[slot] = word
+        if record.rooms is not None:
+            for slot, generation, words in record.rooms.memberships:
+                if registry.generations[slot] == generation:
+                    self._clients.members.store(slot, words)
 
     def _connect_kept(self, slot: int, generation: int) -> Connection | None:
         """Make a connection of a slot and its kept socket, None if that was not kept."""
@@ -168,6 +182,8 @@ class Adoption:
             connection.session.name = name
             connection.session.key = name.lower()
             self._clients.enter(connection)
+            if flags & progress.IN_ROOMS:
+                self._clients.members.restore(connection)
         elif name:  # of a JOIN that was not answered, or of somebody who has said good-bye
             self._registry.withdraw(connection.slot, connection.generation)
         if flags & progress.LEAVING:
@@ -192,7 +208,9 @@ class Adoption:
         if record is not None:
             confirmed = {slot: position for slot, _, position in record.confirmed}
             if self._journal.settled < record.turn:
-                unsettled = {slot: start + len(data) for slot, _, start, _, data in record.writes}
+                unsettled = {
+                    slot: start + len(data) for slot, _, start, _, data in record.all_writes()
+                }
         for path in self._clients.spills.iterdir():
             slot, generation = _session_of(path)
             connection = self._clients.of_session(slot, generation)

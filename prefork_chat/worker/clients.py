@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING, Final
 from prefork_chat import keeping, log
 from prefork_chat.worker import progress
 from prefork_chat.worker.backlog import Backlog
+from prefork_chat.worker.members import Members
 from prefork_chat.worker.spill import Spill
 
 if TYPE_CHECKING:
@@ -39,10 +40,11 @@ class Clients:
 
     Every joined connection is in `present` or, while it has a backlog, in `behind`, by key (folded
     name). `touched` are the connections with lines in `out`, each once. `unread` are those with
-    more to read than was read, with their last event. `lost` are given up; they are closed when
-    what their loss caused has been recorded. `released` are on their way to other workers, by slot:
-    nobody serves them until they are taken over. `answered` are (connection, spill, position,
-    is_over) of slow readers: all up to that position is answered for, and maybe the spill is over.
+    more to read than was read, with their last event. `members` are those in rooms. `lost` are
+    given up; they are closed when what their loss caused has been recorded. `released` are on their
+    way to other workers, by slot: nobody serves them until they are taken over. `answered` are
+    (connection, spill, position, is_over) of slow readers: all up to that position is answered for,
+    and maybe the spill is over.
     """
 
     __slots__ = (
@@ -57,6 +59,7 @@ class Clients:
         "by_fd",
         "by_slot",
         "lost",
+        "members",
         "present",
         "released",
         "spills",
@@ -64,7 +67,7 @@ class Clients:
         "unread",
     )
 
-    def __init__(self, epoll: select.epoll, inheritance: Inheritance) -> None:
+    def __init__(self, epoll: select.epoll, inheritance: Inheritance, t_id: int) -> None:
         self._epoll = epoll
         self._registry = inheritance.registry
         self._keeper = inheritance.keeper
@@ -79,6 +82,8 @@ class Clients:
         self.touched: list[Connection] = []
         self.unread: dict[int, int] = {}
         self.lost: list[Connection] = []
+        loop = inheritance.p_id * inheritance.table.threads + t_id
+        self.members = Members(inheritance.registry, loop)
         self.released: dict[int, Connection] = {}
         self.answered: list[tuple[Connection, Spill, int, bool]] = []
 
@@ -111,6 +116,7 @@ class Clients:
             if by_key.get(key) is connection:
                 del by_key[key]
                 self._withdrawn.append(connection)
+                self.members.drop(connection)
 
     def free_names(self) -> None:
         """Free the names of those who have left (takes the registry's write semaphore)."""
@@ -161,6 +167,8 @@ class Clients:
         connection.pauses &= ~reason.value
         if not connection.pauses:
             self._watch(connection)
+            if connection.inquiry is not None:  # answered; the line may be in our memory only
+                self.unread[connection.fd] = select.EPOLLIN
 
     def add_unread(self, events: list[tuple[int, int]]) -> list[tuple[int, int]]:
         """Add those who have more to read than was read to the events of this turn."""
@@ -193,6 +201,7 @@ class Clients:
             if by_key.get(key) is connection:
                 del by_key[key]
         connection.fd = -1
+        self.members.release(connection)
         self.released[connection.slot] = connection
         self._registry.progress[connection.slot] = connection.word | progress.RELEASED
 
@@ -203,11 +212,13 @@ class Clients:
         self.add(connection)
         if connection.session.name:
             self.enter(connection)
+            self.members.take_back(connection)
         self._watch(connection)
 
     def forget(self, connection: Connection) -> None:
         """Let go of a released client that another loop has; its connection goes on there."""
         del self.released[connection.slot]
+        self.members.forget(connection)
         connection.socket.close()
         if connection.backlog is not None and connection.backlog.spill is not None:
             connection.backlog.spill.close()
@@ -219,6 +230,7 @@ class Clients:
             self._registry.free(connection.slot, connection.generation)
             self._over.append((connection.slot, connection.generation))
         self.lost.clear()
+        self.members.publish_counts()
         with contextlib.suppress(BlockingIOError):  # the keeper is behind: next time
             while self._over:
                 keeping.let_go(self._keeper, *self._over[0])

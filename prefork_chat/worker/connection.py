@@ -8,17 +8,19 @@ nothing: the loop drives it. Memory counts here: ten thousand idle ones must sta
 from __future__ import annotations
 
 from enum import Flag
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
 from prefork_chat.chat.session import Session
 from prefork_chat.protocol.decoder import Decoder
+from prefork_chat.protocol.envelope import Origin
 from prefork_chat.worker import progress
 
 if TYPE_CHECKING:
     from socket import SocketType
 
-    from prefork_chat.protocol.envelope import Origin
     from prefork_chat.worker.backlog import Backlog
+    from prefork_chat.worker.clerk import Inquiry
+    from prefork_chat.worker.members import Membership
 
 
 class Pause(Flag):
@@ -32,9 +34,15 @@ class Pause(Flag):
     RATE = 4  # it has used up its lines per second
     DEPARTING = 8  # it said LEAV, or sent end of file, or is being closed
     STOPPING = 16  # the worker goes down
+    INQUIRY = 32  # the answer to its last line takes a while
 
 
 DEPARTING = Pause.DEPARTING.value
+STANDING = Pause.DEPARTING.value | Pause.INQUIRY.value
+"""What stands behind the line that brought this about is not to be dealt with, or not yet."""
+
+_NO_ROOMS: Final[dict[bytes, Membership]] = {}
+"""For all who are in none; whoever enters one gets another dictionary."""
 
 
 class Connection:
@@ -46,7 +54,8 @@ class Connection:
     yet. `flags` are those of `progress`. `written` is the position in its stream behind all that
     was meant for it so far, `dealt` behind all of its own that was dealt with, `consumed` behind
     what the kernel has no longer; -1: ask the kernel. `is_followed`: each peek goes on behind the
-    last one.
+    last one. `rooms` are its memberships, by the room's key, and belong to `Members`. `inquiry` is
+    the question that it waits for, or whose answer is to be carried out.
     """
 
     __slots__ = (
@@ -61,12 +70,14 @@ class Connection:
         "flags",
         "generation",
         "has_said_goodbye",
+        "inquiry",
         "is_followed",
         "last_words",
         "origin",
         "out",
         "outstanding",
         "pauses",
+        "rooms",
         "session",
         "slot",
         "socket",
@@ -91,8 +102,10 @@ class Connection:
         self.dealt = -1
         self.consumed = -1
         self.is_followed = False
+        self.inquiry: Inquiry | None = None
         self.origin: Origin | None = None
         self.out: list[bytes] = []
+        self.rooms = _NO_ROOMS
         self.backlog: Backlog | None = None
         self.pauses = 0
         self.credit = 0.0
@@ -107,12 +120,29 @@ class Connection:
         return bool(self.pauses & DEPARTING)
 
     @property
+    def is_standing(self) -> bool:
+        """True while what it sent last is not to be dealt with: it departs, or has a question."""
+        return bool(self.pauses & STANDING)
+
+    @property
     def word(self) -> int:
         """All that a successor must know besides the name: see `progress`."""
         return self.outstanding << progress.OUTSTANDING_SHIFT | self.flags | self.decoder.state
+
+    def introduce(self, p_id: int, t_id: int) -> Origin:
+        """Make what tells other loops who the session is, which is at that loop."""
+        session = self.session
+        place = (p_id, t_id, self.slot, self.generation)
+        return Origin(*place, session.quiet, session.registered, session.name)
 
     def note_extras(self) -> None:
         """Take over what the session asked for by HELO."""
         if self.session.quiet and not self.flags & progress.QUIET:
             self.flags |= progress.QUIET
             self.origin = None  # made anew: it tells others what to answer
+
+    def note_registered(self) -> None:
+        """Take over that the session has shown whose account its name is."""
+        if self.session.registered and not self.flags & progress.REGISTERED:
+            self.flags |= progress.REGISTERED
+            self.origin = None

@@ -1,27 +1,40 @@
 """Where a client's commands are carried out: all but CHAT to somebody who is here.
 
 `chat.commands` decides what a line asks for (an effect); this module does it: claims and frees
-names in the registry, lists who is here, says how the daemon is doing. Owner: one loop; only its
-thread comes here, while it holds the turn. Claiming and freeing take the registry's write
+names in the registry, lists who is here, says how the daemon is doing. What takes longer than a
+turn may it has a clerk find out (`inquiries`), and does what comes of that. Owner: one loop; only
+its thread comes here, while it holds the turn. Claiming and freeing take the registry's write
 semaphore, the only thing in a turn that can block.
 """
 
 from __future__ import annotations
 
 from time import monotonic_ns
-from typing import TYPE_CHECKING, assert_never
+from typing import TYPE_CHECKING, NamedTuple, assert_never
 
 from prefork_chat.chat import outcomes
 from prefork_chat.chat.effects import (
+    Act,
+    Admit,
+    Answer,
+    Authenticate,
     Claim,
     Close,
     Effect,
+    Enrol,
+    EnterRoom,
+    ExitRoom,
     Leave,
+    ListMembers,
     ListNames,
+    ListRooms,
+    Question,
     Refuse,
     Reply,
     Report,
     Route,
+    SetPassword,
+    TellRoom,
 )
 from prefork_chat.registry.registry import NameInUse
 
@@ -29,7 +42,10 @@ if TYPE_CHECKING:
     from prefork_chat.inheritance import Inheritance
     from prefork_chat.worker.clients import Clients
     from prefork_chat.worker.connection import Connection
+    from prefork_chat.worker.credentials import Credentials
     from prefork_chat.worker.departures import Departures
+    from prefork_chat.worker.inquiries import Inquiries
+    from prefork_chat.worker.rooms import Rooms
 
 
 MOST_LINES = 4096
@@ -37,22 +53,52 @@ MOST_LINES = 4096
 of 3,000 WHOS would otherwise be answered with hundreds of megabytes."""
 
 
+class Staff(NamedTuple):
+    """Who does what the desk does not do itself."""
+
+    departures: Departures
+    rooms: Rooms
+    inquiries: Inquiries
+    credentials: Credentials
+
+
 class Desk:
     """Carries effects out for the clients of loop (p_id, t_id)."""
 
-    __slots__ = ("_clients", "_departures", "_registry", "_table")
+    __slots__ = (
+        "_clients",
+        "_credentials",
+        "_departures",
+        "_inquiries",
+        "_registry",
+        "_rooms",
+        "_table",
+    )
 
-    def __init__(self, inheritance: Inheritance, clients: Clients, departures: Departures) -> None:
+    def __init__(self, inheritance: Inheritance, clients: Clients, staff: Staff) -> None:
         self._registry = inheritance.registry
         self._table = inheritance.table
         self._clients = clients
-        self._departures = departures
+        self._departures, self._rooms, self._inquiries, self._credentials = staff
 
     def carry_out(self, connection: Connection, effect: Effect, now: float) -> None:
         """Do what `effect` asks and answer the client; `now` is the turn's monotonic time."""
+        if isinstance(effect, Claim | Authenticate | SetPassword):
+            effect = self._credentials.examine(connection, effect)
+        if not isinstance(effect, Question):
+            connection.inquiry = None
+            self._act(connection, effect, now)
+        elif (answer := self._inquiries.ask(connection, effect)) is not None:
+            self._answer(connection, answer)
+
+    def _act(  # noqa: C901 - a table
+        self, connection: Connection, effect: Act, now: float
+    ) -> None:
         say = self._clients.say
         match effect:
-            case ListNames() | Report() if len(connection.out) >= MOST_LINES:
+            case ListNames() | ListMembers() | ListRooms() | Report() if (
+                len(connection.out) >= MOST_LINES
+            ):
                 say(connection, outcomes.too_much_asked(effect))
             case Reply(lines):
                 say(connection, *lines)
@@ -60,7 +106,7 @@ class Desk:
             case Refuse(line):
                 say(connection, line)
             case Claim():
-                say(connection, self._claim(connection, effect))
+                say(connection, self._claim(connection, effect, is_owner=False))
             case ListNames(tag):
                 say(connection, *outcomes.listed(self._registry.names(), tag))
             case Report(tag):
@@ -69,18 +115,37 @@ class Desk:
                 self._departures.begin(connection, now, outcomes.left(tag))
             case Close(line):
                 self._departures.begin(connection, now, line)
+            case TellRoom() | EnterRoom() | ExitRoom() | ListMembers() | ListRooms():
+                self._rooms.carry_out(connection, effect)
             case Route():
                 raise AssertionError("routes are the loop's own business")
             case _:
                 assert_never(effect)
 
-    def _claim(self, connection: Connection, claim: Claim) -> bytes:
+    def _answer(self, connection: Connection, answer: Answer) -> None:
+        """Do what a question has come to."""
+        say = self._clients.say
+        match answer:
+            case Reply(lines):
+                say(connection, *lines)
+            case Refuse(line):
+                say(connection, line)
+            case Admit(claim, is_owner):
+                say(connection, self._claim(connection, claim, is_owner=is_owner))
+            case Enrol(tag):
+                say(connection, outcomes.enrolled(connection.session, tag))
+                connection.note_registered()
+            case _:
+                assert_never(answer)
+
+    def _claim(self, connection: Connection, claim: Claim, *, is_owner: bool) -> bytes:
         try:
             self._registry.enter(connection.slot, connection.generation, claim.key, claim.name)
         except NameInUse:
             return outcomes.name_in_use(claim)
         self._departures.forget_login(connection)
-        answer = outcomes.joined(connection.session, claim)
+        answer = outcomes.joined(connection.session, claim, is_owner=is_owner)
+        connection.note_registered()
         self._clients.enter(connection)
         return answer
 

@@ -63,6 +63,33 @@ Delivery: TypeAlias = tuple[bytes, list[bytes], list[tuple[bytes, bytes]]]
 What this turn's writes bring to clients, and so owe an answer."""
 
 
+SharedWrite: TypeAlias = tuple[bytes, list[tuple[int, int, int]]]
+"""Data to be written to several clients, and slot, generation, `start` of each, as for a Write.
+
+Their words do not change by it."""
+
+Words: TypeAlias = tuple[int, int, list[int]]
+"""slot, generation, the words of the session's memberships from then on (see `registry.rooms`)."""
+
+Pending: TypeAlias = tuple[int, bytes, bytes, list[bytes], int, int]
+"""A batch for a room that is not answered yet: its number, its origin's header, the room, tags.
+
+And how many loops have yet to say how many they have reached, and how many others have."""
+
+Reached: TypeAlias = tuple[bytes, int, int, int]
+"""Header of a batch's origin, number of the batch, place of its room, how many get it here.
+
+What this turn's writes bring to members, and so owe an answer."""
+
+
+class RoomsRecord(msgspec.Struct, array_like=True, gc=False):
+    """What a turn does to rooms. `pending` are all that there are, also of earlier turns."""
+
+    memberships: list[Words]
+    pending: list[Pending]
+    reached: list[Reached]
+
+
 class Record(msgspec.Struct, array_like=True, gc=False):
     """All that a turn does to the world outside of its process.
 
@@ -83,6 +110,16 @@ class Record(msgspec.Struct, array_like=True, gc=False):
     is_handover: bool = False
     unread: dict[int, bytes] = {}
     departing: dict[int, list[bytes]] = {}
+    shared: list[SharedWrite] = []
+    rooms: RoomsRecord | None = None
+
+    def all_writes(self) -> list[Write]:
+        """Return the writes, those of `shared` last and without words, in the order they go out."""
+        return self.writes + [
+            (slot, generation, start, 0, data)
+            for data, receivers in self.shared
+            for slot, generation, start in receivers
+        ]
 
 
 _encode = msgspec.msgpack.Encoder().encode
@@ -129,8 +166,9 @@ class Journal:
         self.note_taken(record.taken)
 
     def clear(self) -> None:
-        """Leave no valid record."""
+        """Leave no record, and nothing of what it said: it may be half a line with a password."""
         self._words[_COMMIT] = 0
+        self._area[self._start : self._end] = bytes(self._end - self._start)
         self._start = self._end = 0
 
     @property

@@ -14,11 +14,11 @@ taken in time; our successor, if we die. So there is always one loop that answer
 release to its take-over nobody serves it, for a millisecond or two; what comes for it meanwhile is
 sent to ourselves, recorded and numbered like all datagrams, and goes on from here once it is taken.
 
-Who is on his way out finishes here. So does, for as long as it takes, half a line that is in our
-memory only (`durability = "fast"`; else the kernel has it, too), and a backlog for which there is
-no room in the runtime directory. A client of whom the keeper has no duplicate, for want of
-descriptors, cannot be given away: it is served here until it goes, and tried again, ever more
-seldom.
+Who is on his way out finishes here. So does, for as long as it takes, a question that waits for its
+answer, half a line that is in our memory only (`durability = "fast"`; else the kernel has it, too),
+and a backlog for which there is no room in the runtime directory. A client of whom the keeper has
+no duplicate, for want of descriptors, cannot be given away: it is served here until it goes, and
+tried again, ever more seldom.
 
 Lines that were on their way to us when a session moved reach it a little later than those that
 were sent to its new loop right after; none is lost or comes twice.
@@ -182,6 +182,7 @@ class Leaving:
     def _may_move(self, connection: Connection, now: float) -> bool:
         return not (
             connection.is_departing
+            or connection.inquiry is not None
             or (connection.decoder.partial and not self._is_exact)
             or self._not_before.get(connection, 0.0) > now
         )

@@ -1,6 +1,6 @@
 """One loop: an epoll loop over many clients, and the hot path of the whole daemon.
 
-A *turn* is one pass: poll; then, holding the worker's turn lock, read every client that has
+A *turn* is one pass: wait; then, holding the worker's turn lock, poll, read every client that has
 something to say and route its lines, deliver what came for our clients, write once to every client
 that got something, settle the receipts, and send one datagram to every loop that we have something
 for. Read this file from top to bottom to follow a line from socket to socket.
@@ -38,13 +38,16 @@ from prefork_chat.registry import table
 from prefork_chat.worker import counters, progress
 from prefork_chat.worker.adoption import Adopted, Adoption
 from prefork_chat.worker.clients import Clients
-from prefork_chat.worker.connection import Pause
+from prefork_chat.worker.connection import STANDING, Pause
+from prefork_chat.worker.credentials import Credentials
 from prefork_chat.worker.departures import Departures
-from prefork_chat.worker.desk import Desk
+from prefork_chat.worker.desk import Desk, Staff
+from prefork_chat.worker.inquiries import Inquiries
 from prefork_chat.worker.journal import Journal
 from prefork_chat.worker.leaving import Leaving
 from prefork_chat.worker.pace import Pace
 from prefork_chat.worker.receipts import Careful, Receipts
+from prefork_chat.worker.rooms import Rooms
 from prefork_chat.worker.routes import Routes
 from prefork_chat.worker.transaction import Parts, Transaction
 
@@ -54,6 +57,7 @@ if TYPE_CHECKING:
     from prefork_chat.inheritance import Inheritance
     from prefork_chat.keeping import Keep
     from prefork_chat.registry.slots import Held
+    from prefork_chat.worker.backroom import Backroom
     from prefork_chat.worker.connection import Connection
     from prefork_chat.worker.outbox import Outbox
 
@@ -105,7 +109,9 @@ def make_turn_lock(is_wanted: bool) -> TurnLock:
 class Loop:
     """Loop (p_id, t_id): owner of its clients, its outboxes and its heartbeat."""
 
-    def __init__(self, inheritance: Inheritance, t_id: int, turn_lock: TurnLock) -> None:
+    def __init__(
+        self, inheritance: Inheritance, t_id: int, turn_lock: TurnLock, backroom: Backroom
+    ) -> None:
         config = inheritance.config
         p_id = inheritance.p_id
         self._inheritance = inheritance
@@ -117,15 +123,21 @@ class Loop:
         self._flags = socket.MSG_PEEK if self._is_exact else 0
         self._block = inheritance.table.row(p_id)[table.loop_offset(t_id) :]
         self._epoll = epoll()
+        self._waiter = epoll()
+        self._waiter.register(self._epoll.fileno(), EPOLLIN)
         self._inbox = inheritance.pairs.loops[p_id][t_id].outlet
         self._wake = os.eventfd(0, os.EFD_NONBLOCK | os.EFD_CLOEXEC)
         self._epoll.register(self._inbox, EPOLLIN)
         self._epoll.register(self._wake, EPOLLIN)
-        self._clients = Clients(self._epoll, inheritance)
+        self._clients = Clients(self._epoll, inheritance, t_id)
         self._routes = Routes(inheritance, t_id, self._epoll, self._clients)
         self._receipts = Receipts(inheritance, t_id, self._clients, self._routes)
         self._departures = Departures(self._clients, config.server.login_seconds)
-        self._desk = Desk(inheritance, self._clients, self._departures)
+        self._rooms = Rooms(inheritance, t_id, self._clients, self._routes, self._receipts)
+        self._inquiries = Inquiries(backroom.clerks, self._clients, self._rouse)
+        credentials = Credentials(inheritance, backroom.logins)
+        staff = Staff(self._departures, self._rooms, self._inquiries, credentials)
+        self._desk = Desk(inheritance, self._clients, staff)
         self._pace = Pace(self._clients, config.limits)
         numbered = senders(inheritance.table.workers, inheritance.table.threads)
         self._journal = Journal(inheritance.journals[t_id], numbered)
@@ -136,6 +148,7 @@ class Loop:
             self._routes,
             self._receipts,
             self._departures,
+            self._rooms,
         )
         self._transaction = Transaction(self._parts, self._inbox, config)
         self._adoption = Adoption(inheritance, t_id, self._parts, self._transaction)
@@ -164,7 +177,7 @@ class Loop:
     @property
     def is_deserted(self) -> bool:
         """True when nobody is here and nothing has come or gone for a moment (any thread)."""
-        return not self.load and self._is_quiet(monotonic())
+        return not self.load and not self._rooms.is_waiting and self._is_quiet(monotonic())
 
     def adopt(self, sessions: Sequence[Held]) -> Adopted:
         """Take over the sessions of the predecessor (main thread, before `run`)."""
@@ -177,31 +190,37 @@ class Loop:
     def welcome(self, connection: Connection) -> None:
         """Hand a freshly accepted client over (acceptor thread)."""
         self._newcomers.append(connection)
-        os.eventfd_write(self._wake, 1)
+        self._rouse()
 
     def foster(self, given: Keep) -> None:
         """Hand over a client that another worker has released (main thread)."""
         self._given.append(given)
-        os.eventfd_write(self._wake, 1)
+        self._rouse()
 
     def leave(self) -> None:
         """Ask the loop to move its clients to other workers (any thread)."""
         self._is_leaving = True
-        os.eventfd_write(self._wake, 1)
+        self._rouse()
 
     def end_deserted(self) -> None:
         """Ask the loop to end when it is deserted (any thread)."""
         self._ends_deserted = True
-        os.eventfd_write(self._wake, 1)
+        self._rouse()
 
     def stop(self, stop_by: float) -> None:
         """Ask the loop to say good-bye and end, at monotonic time `stop_by` at the latest."""
         self._stop_by = stop_by
-        os.eventfd_write(self._wake, 1)
+        self._rouse()
 
     def hand_over(self) -> None:
         """Ask the loop to end after this turn, and leave its clients to a successor."""
+        if not self._is_exact:
+            self._inquiries.close()
         self._is_handing_over = True
+        self._rouse()
+
+    def _rouse(self) -> None:
+        """Make the loop look around (any thread)."""
         os.eventfd_write(self._wake, 1)
 
     # The turn
@@ -212,12 +231,13 @@ class Loop:
         Stopped, it has closed every client when it returns.
         """
         while not (self._is_stopping and self._is_done()):
-            events = self._epoll.poll(self._sleep_seconds(), MOST_EVENTS)
+            self._waiter.poll(self._sleep_seconds())
             with self._turn_lock:
-                if self._is_handing_over or (self._ends_deserted and self.is_deserted):
+                if self._may_hand_over() or (self._ends_deserted and self.is_deserted):
                     self._transaction.hand_over()
                     return
-                self._turn(events)
+                # Asked only now: what came while we waited for the turn is in it, too.
+                self._turn(self._epoll.poll(0, MOST_EVENTS))
         with self._turn_lock:
             for connection in list(self._clients.by_fd.values()):
                 self._transaction.lose(connection)
@@ -249,10 +269,11 @@ class Loop:
         """Handle what else there is of a client: it takes bytes again, it hung up, it is paused."""
         if event & EPOLLOUT:
             self._transaction.drain(connection)
+            self._rooms.catch_up(connection)
         if connection.fd < 0:
             return
         if connection.pauses:
-            if event & (EPOLLHUP | EPOLLERR):
+            if event & (EPOLLHUP | EPOLLERR) and connection.pauses != Pause.INQUIRY.value:
                 self._transaction.lose(connection)
         elif event & ~EPOLLOUT:
             self._read(connection, event, now)
@@ -275,10 +296,12 @@ class Loop:
 
     def _read(self, connection: Connection, event: int, now: float) -> None:  # noqa: C901, PLR0912, PLR0915
         """Look at one chunk of a client and route its lines; the codec makes clean lines of it."""
-        if connection.dealt < 0:
-            self._transaction.take_up_reading(connection)
+        if self._rooms.is_full:
+            self._clients.unread[connection.fd] = event
+            return
+        rest = self._take_up_reading(connection) if connection.dealt < 0 else b""
         try:
-            chunk = connection.socket.recv(READ_BYTES, self._flags)
+            chunk = rest or connection.socket.recv(READ_BYTES, self._flags)
         except BlockingIOError:
             return
         except OSError:
@@ -288,8 +311,9 @@ class Loop:
             self._departures.begin(connection, now)
             return
         self._journal.note_reading(connection.slot)
-        partial = connection.decoder.partial
-        lines = connection.decoder.feed(chunk)
+        decoder = connection.decoder
+        partial = decoder.partial
+        lines = decoder.feed(chunk)
         self._lines += len(lines)
         routes = self._routes.by_name
         owners = self._routes.owners
@@ -314,34 +338,50 @@ class Loop:
                     outbox.lines.append(line)
                     continue
             self._execute(connection, line, filled, now)
-            if connection.is_departing:
+            if connection.pauses & STANDING:
                 break
             origin = connection.origin
         if filled:
             self._seal(connection, filled)
-        if connection.is_departing:
+        if connection.pauses & STANDING:
             done = next(index for index, other in enumerate(lines) if other is line)
-            size = self._measure(connection, partial + chunk, done)
+            size = self._stop_before(connection, partial + chunk, done)
+            self._lines -= len(lines) - done
+            del lines[done:]
         elif connection.is_followed:
-            size = len(partial) + len(chunk) - len(connection.decoder.partial)
+            size = len(partial) + len(chunk) - len(decoder.partial)
         elif self._is_exact:
-            size = len(chunk) - connection.decoder.forget_partial()
+            size = len(chunk) - decoder.forget_partial()
         else:
             size = len(chunk)
-        self._transaction.inputs.append((connection, size, len(chunk)))
-        if event & HUNG_UP or len(chunk) == READ_BYTES:
+        self._transaction.inputs.append((connection, 0 if rest else size, len(chunk)))
+        if event & HUNG_UP or len(chunk) == READ_BYTES or rest:
             self._read_on(connection, size, event, now)
         if self._pace.is_limited:
             self._pace.charge(connection, len(lines), now)
 
-    def _measure(self, connection: Connection, data: bytes, done: int) -> int:
-        """Return how many bytes of the data come before the line by which its client leaves.
+    def _take_up_reading(self, connection: Connection) -> bytes:
+        """Begin to read a client, or go on behind what was dealt with.
 
-        That line stays in the kernel until good-bye has been said, so no kill makes us forget it.
+        Returns what is to be looked at before what the kernel has.
+        """
+        self._transaction.take_up_reading(connection)
+        if connection.inquiry is None:
+            return b""
+        rest, connection.inquiry.rest = connection.inquiry.rest, b""
+        return rest
+
+    def _stop_before(self, connection: Connection, data: bytes, done: int) -> int:
+        """Return how many bytes of the data come before the line that is not to be dealt with.
+
+        By it its client leaves, or has asked a question. It stays in the kernel until good-bye has
+        been said, or the question is answered, so no kill makes us forget it.
         """
         state = self._inheritance.registry.progress[connection.slot] & progress.DECODER
         size, state = measure(state, data, done)
         connection.decoder = Decoder(state)
+        if connection.inquiry is not None and not self._is_exact:
+            connection.inquiry.rest = data[size:]
         return size
 
     def _read_on(self, connection: Connection, size: int, event: int, now: float) -> None:
@@ -349,7 +389,7 @@ class Loop:
 
         With half a line before it an end of file cannot always be read, only noticed.
         """
-        if connection.is_departing:
+        if connection.is_standing:
             return
         if size or connection.is_followed:
             self._clients.unread[connection.fd] = event
@@ -383,17 +423,11 @@ class Loop:
             self._clients.say(connection, refusal)
             return
         if connection.origin is None:
-            connection.origin = self._introduce(connection)
+            connection.origin = connection.introduce(self._p_id, self._t_id)
         if not outbox.lines:
             filled.append(outbox)
         tag = b"@%b " % effect.tag if effect.tag else b""
         outbox.lines.append(b"%bCHAT %b %b" % (tag, effect.dest, effect.message))
-
-    def _introduce(self, connection: Connection) -> Origin:
-        """Make what tells other loops who a session is."""
-        session = connection.session
-        place = (self._p_id, self._t_id, connection.slot, connection.generation)
-        return Origin(*place, session.quiet, session.registered, session.name)
 
     # Delivering: from a datagram to the clients of this loop
 
@@ -402,6 +436,8 @@ class Loop:
         taken = self._taken
         is_new = True
         for _ in range(INBOX_DATAGRAMS):
+            if self._rooms.is_full:
+                return
             try:
                 datagram = self._inbox.recv(INBOX_BYTES, self._flags)
             except BlockingIOError:
@@ -421,6 +457,11 @@ class Loop:
         header, _, body = section.partition(b"\n")
         if header.startswith(envelope.MESSAGES):
             self._deliver(self._origin(header), body.split(b"\n"))
+        elif header.startswith(envelope.ROOM_BATCH):
+            batch, origin, messages = envelope.parse_room_batch(header, body)
+            self._rooms.receive_batch(batch, self._origin(origin), messages)
+        elif header.startswith(envelope.REACHED):
+            self._rooms.receive_reached(envelope.parse_reached(section))
         else:
             self._receipts.receive(*envelope.parse_receipts(header), body)
 
@@ -530,6 +571,13 @@ class Loop:
             now - self._inbox_at >= QUIET_SECONDS and self._routes.is_empty and not self._has_work
         )
 
+    def _may_hand_over(self) -> bool:
+        """Say whether the loop is to end now and keeps nothing to itself.
+
+        In fast mode lines whose questions are open are in our memory only, passwords among them.
+        """
+        return self._is_handing_over and (self._is_exact or self._inquiries.are_over(monotonic()))
+
     # The clock
 
     @property
@@ -551,6 +599,8 @@ class Loop:
     def _look_at_the_clock(self, now: float) -> None:
         """Do what is due, free the names of those who went, beat, and publish the counters."""
         self._pace.release(now)
+        if self._inquiries.answers:
+            self._inquiries.take_answers()
         for connection in self._departures.due(now):
             self._transaction.lose(connection)
         block = self._block

@@ -7,7 +7,7 @@ ahead of what the client has seen. Owner: the loop that owns the session; others
     bits 25-30   flags, as below
     bit 31       RELEASED
     bits 32-55   CHATs that have no answer yet
-    bits 56-58   more flags
+    bits 56-59   more flags
 """
 
 from __future__ import annotations
@@ -37,8 +37,12 @@ PRESENCE: Final = 1 << 57
 """It wants to be told who comes and goes (HELO pres)."""
 MUTED: Final = 1 << 58
 """The operator has taken its voice away."""
+IN_ROOMS: Final = 1 << 59
+"""The memberships of its slot mean something."""
 
-FLAGS: Final = QUIET | GREETED | JOINED | LEAVING | LOCAL | TORN | REGISTERED | PRESENCE | MUTED
+FLAGS: Final = (
+    QUIET | GREETED | JOINED | LEAVING | LOCAL | TORN | REGISTERED | PRESENCE | MUTED | IN_ROOMS
+)
 DECODER: Final = (1 << 25) - 1
 OUTSTANDING_SHIFT: Final = 32
 OUTSTANDING: Final = (1 << 24) - 1

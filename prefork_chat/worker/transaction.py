@@ -39,8 +39,9 @@ if TYPE_CHECKING:
     from prefork_chat.registry.registry import Registry
     from prefork_chat.worker.clients import Clients
     from prefork_chat.worker.departures import Departures
-    from prefork_chat.worker.journal import Input, Journal, Write
+    from prefork_chat.worker.journal import Input, Journal, SharedWrite, Write
     from prefork_chat.worker.receipts import Receipts
+    from prefork_chat.worker.rooms import Rooms
     from prefork_chat.worker.routes import Routes
 
 CONSUME_BYTES: Final = 2048
@@ -60,6 +61,7 @@ class Parts:
     routes: Routes
     receipts: Receipts
     departures: Departures
+    rooms: Rooms
 
 
 class Transaction:
@@ -80,6 +82,7 @@ class Transaction:
         "_pending_limit",
         "_positions",
         "_receipts",
+        "_rooms",
         "_routes",
         "_turn",
         "_words",
@@ -101,6 +104,7 @@ class Transaction:
         self._routes = parts.routes
         self._receipts = parts.receipts
         self._departures = parts.departures
+        self._rooms = parts.rooms
         self._turn = parts.journal.settled
         self.inputs: list[tuple[Connection, int, int]] = []
         self.taken: dict[int, int] = {}
@@ -119,6 +123,7 @@ class Transaction:
     def carry_out(self) -> None:
         """Do what the turn has decided."""
         self._journal.note_read()
+        self._rooms.send()
         self._act()
         self._finish()
 
@@ -134,7 +139,7 @@ class Transaction:
                 connection = self._clients.of_session(slot, generation)
                 if connection is not None and end < 0:
                     _consume_again(connection, size, -1 - end)
-            self._rewrite(record.writes, missing)
+            self._rewrite(record.all_writes(), missing)
             self._receipts.restore(record.deliveries)
         self._finish()
 
@@ -158,6 +163,7 @@ class Transaction:
             is_handover=True,
             unread=unread,
             departing=self._departures.unsaid(),
+            rooms=self._rooms.record(),
         )
         self._journal.commit(record)
 
@@ -166,7 +172,8 @@ class Transaction:
         is_local = connection.flags & progress.LOCAL
         if not is_local and connection.dealt < 0:
             consumed = counters.consumed(connection.socket)
-            connection.dealt = max(consumed, self._positions[connection.slot])
+            dealt = self._positions[connection.slot] if self._is_exact else consumed
+            connection.dealt = max(consumed, dealt)
             _discard(connection, connection.dealt - consumed, 0)
             connection.consumed = connection.dealt
         elif connection.dealt < 0:
@@ -221,14 +228,24 @@ class Transaction:
 
     def _act(self) -> None:
         self._receipts.has_answered = False
+        shared = self._rooms.fan_out()
         writes = self._compose()
-        self._commit(writes)
+        shares = [_share(data, connections) for data, connections in shared]
+        if self._is_exact:
+            self._record(writes, shares)
+        else:
+            self._store_words(writes)
+        self.taken.clear()
+        self._rooms.publish()
         self._clients.free_names()
         self._note_answered()
+        for data, connections in shared:
+            writes += [(connection, data) for connection in connections]
         self._write(writes)
 
     def _finish(self) -> None:
         self._consume()
+        self._rooms.settle(self._receipts.unsent)
         self._receipts.settle()
         while self._receipts.has_answered:  # again only if a client is lost meanwhile
             self._act()
@@ -245,55 +262,66 @@ class Transaction:
         for connection in touched:
             out = connection.out
             out.append(b"")
-            writes.append((connection, b"\n".join(out)))
+            data = b"\n".join(out)
             out.clear()
+            if connection.written < 0:
+                connection.written = _written(connection)
+            connection.written += len(data)
+            writes.append((connection, data))
         touched.clear()
         return writes
 
-    def _commit(self, writes: Writes) -> None:
+    def _record(self, writes: Writes, shares: list[SharedWrite]) -> None:
         """Record the turn, and from then on its words count."""
-        datagrams = self._routes.compose()
-        words = self._words
         inputs: list[Input] = []
         written: list[Write] = []
         for connection, size, peeked in self.inputs:
-            word = connection.word
             if connection.flags & progress.LOCAL:
                 end = -1 - peeked
             else:
                 end = connection.dealt = connection.dealt + size
-            inputs.append((connection.slot, connection.generation, size, end, word))
+            inputs.append((connection.slot, connection.generation, size, end, connection.word))
         for connection, data in writes:
-            start = connection.written
-            if start < 0:
-                start = _written(connection)
-            connection.written = start + len(data)
+            start = connection.written - len(data)
             written.append((connection.slot, connection.generation, start, connection.word, data))
-        if self._is_exact:
-            self._turn += 1
-            self._journal.commit(
-                Record(
-                    self._turn,
-                    list(self.taken.items()),
-                    inputs,
-                    written,
-                    datagrams,
-                    self._receipts.record(),
-                    [
-                        (connection.slot, connection.generation, position)
-                        for connection, _, position, _ in self._clients.answered
-                    ],
-                )
+        self._turn += 1
+        self._journal.commit(
+            Record(
+                self._turn,
+                list(self.taken.items()),
+                inputs,
+                written,
+                self._routes.compose(),
+                self._receipts.record(),
+                [
+                    (connection.slot, connection.generation, position)
+                    for connection, _, position, _ in self._clients.answered
+                ],
+                shared=shares,
+                rooms=self._rooms.record(),
             )
-        self.taken.clear()
+        )
+        words, positions = self._words, self._positions
         for slot, _, _, end, word in inputs:
             words[slot] = word
-            self._positions[slot] = end
+            positions[slot] = end
         for slot, _, _, word, _ in written:
             words[slot] = word
 
+    def _store_words(self, writes: Writes) -> None:
+        """Let the turn's words count where nothing is recorded."""
+        self._routes.compose()
+        self._rooms.record()
+        words = self._words
+        for connection, _, _ in self.inputs:
+            words[connection.slot] = connection.word
+        for connection, _ in writes:
+            words[connection.slot] = connection.word
+
     def _note_answered(self) -> None:
         """Give up what spills hold of the past, now that its answers are recorded."""
+        if not self._clients.answered:
+            return
         for connection, spill, position, is_over in self._clients.answered:
             backlog = connection.backlog
             if is_over:
@@ -426,6 +454,19 @@ class Transaction:
             return (size if index < noted else 0), True
 
         return progress_of
+
+
+def _share(data: bytes, connections: list[Connection]) -> SharedWrite:
+    """Say where in the streams of all these clients the data goes."""
+    receivers = []
+    size = len(data)
+    for connection in connections:
+        start = connection.written
+        if start < 0:
+            start = _written(connection)
+        connection.written = start + size
+        receivers.append((connection.slot, connection.generation, start))
+    return data, receivers
 
 
 def _written(connection: Connection) -> int:

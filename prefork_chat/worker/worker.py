@@ -27,6 +27,7 @@ from prefork_chat.registry import table
 from prefork_chat.registry.table import Order, WorkerState
 from prefork_chat.worker import progress
 from prefork_chat.worker.acceptor import Acceptor
+from prefork_chat.worker.backroom import Backroom
 from prefork_chat.worker.loop import Loop, beat_seconds, make_turn_lock
 from prefork_chat.worker.router import Router
 
@@ -55,6 +56,7 @@ def run_worker(inheritance: Inheritance) -> int:
     row = inheritance.table.row(inheritance.p_id)
     row[table.PID] = os.getpid()
     faulthandler.enable()
+    _be_patient()
     if inheritance.config.server.pin_cpu:
         _pin(inheritance.p_id)
     return _Worker(inheritance).run()
@@ -66,6 +68,18 @@ def _pin(p_id: int) -> None:
     os.sched_setaffinity(0, {cpus[p_id % len(cpus)]})
 
 
+def _be_patient() -> None:
+    """Have our threads, all to come, wait until whoever runs has done when they wake (sched(7)).
+
+    A loop that interrupts others as soon as one client has spoken finds one line to do; a little
+    later it finds many, and a turn costs nearly the same. Measured: a sixth less CPU a message, a
+    third on a busy machine. Who runs us under another policy wants that one.
+    """
+    if os.sched_getscheduler(0) == os.SCHED_OTHER:
+        with contextlib.suppress(PermissionError):  # a sandbox may forbid it
+            os.sched_setscheduler(0, os.SCHED_BATCH, os.sched_param(0))
+
+
 class _Worker:
     """The threads of a worker and its main loop. Owner: the main thread."""
 
@@ -75,7 +89,9 @@ class _Worker:
         self._log = log.get_logger(p_id=inheritance.p_id, generation=inheritance.generation)
         server = inheritance.config.server
         turn_lock = self._turn_lock = make_turn_lock(server.turn_lock)
-        self._loops = [Loop(inheritance, t_id, turn_lock) for t_id in range(server.threads)]
+        backroom = Backroom.of(inheritance)
+        threads = range(server.threads)
+        self._loops = [Loop(inheritance, t_id, turn_lock, backroom) for t_id in threads]
         self._acceptor = Acceptor(inheritance, self._loops, random.Random(), self._wake)
         self._beat_seconds = beat_seconds(server.watchdog_seconds)
         self._poller = select.epoll()

@@ -21,6 +21,8 @@ from typing import Final, NamedTuple
 _EXAMPLES: Final = 20
 """Wrong lines that are kept word for word, of each kind."""
 
+_MOST_PEOPLE: Final = 1_000_000
+
 _FILLER: Final = b"the quick brown fox jumps over the lazy dog and back " * 20
 
 
@@ -49,9 +51,10 @@ class Sent(NamedTuple):
 class Person:
     """One client as the account knows it. Owner: the account.
 
-    `arriving`: lines that have to come, with their sender and his number for them. `awaited` and
-    `untagged`: whole answers to CHAT that have to come; `in_order`: those to other commands.
-    `refused`: lines that must not come, for the sender was told so; `unsure`: lines that may come.
+    `arriving`: lines that have to come, with their sender (or the stream of what he says in a room)
+    and his number for them. `awaited` and `untagged`: whole answers to CHAT that have to come;
+    `in_order`: those to other commands. `refused`: lines that must not come, for the sender was
+    told so; `unsure`: lines that may come.
     `not_coming` and `maybe_coming`: by sender, how many of the untagged lines in `arriving`.
     """
 
@@ -119,6 +122,7 @@ class Account:
         self.refusals: Final[Counter[bytes]] = Counter()
         self.troubles: Final[Counter[Trouble]] = Counter()
         self.examples: Final[list[str]] = []
+        self._rooms: Final[dict[bytes, list[Person]]] = {}
         self._tolerated: Final = tolerated
         self._is_ordered: Final = is_ordered
 
@@ -127,6 +131,13 @@ class Account:
         person = Person(len(self.people), name)
         self.people.append(person)
         return person
+
+    def enter_room(self, person: Person, room: bytes) -> bytes:
+        """Enter a person in a room, in which he stays; return the command by which he does it."""
+        members = self._rooms.setdefault(room, [])
+        members.append(person)
+        answer = b"OK ENTR %b n=%d" % (room, len(members))
+        return self.command(person, b"ENTR " + room, answer)
 
     # Saying
 
@@ -146,6 +157,27 @@ class Account:
         answer = b"OK CHAT " + receiver.name
         sender.untagged[answer] = sender.untagged.get(answer, 0) + 1
         return b"CHAT %b %b\n" % (receiver.name, text)
+
+    def compose_for_room(
+        self, sender: Person, room: bytes, filler_bytes: int, *, is_tagged: bool
+    ) -> bytes:
+        """Return the next CHAT of `sender` for his room, and expect what must come of it."""
+        number = sender.said
+        sender.said = number + 1
+        text = _text(sender.name, room, number, filler_bytes)
+        line = b"CHAT %b %b %b" % (room, sender.name, text)
+        others = [member for member in self._rooms[room] if member is not sender]
+        # Order is kept within a room: what one says there is a stream of its own.
+        stream = sender.number - _MOST_PEOPLE * (1 + list(self._rooms).index(room))
+        for other in others:
+            other.arriving[line] = (stream, number)
+        sender.open += 1
+        answer = b"OK CHAT %b n=%d" % (room, len(others))
+        if is_tagged:
+            sender.awaited[b"@%d %b" % (number, answer)] = Sent(sender, line)
+            return b"@%d CHAT %b %b\n" % (number, room, text)
+        sender.untagged[answer] = sender.untagged.get(answer, 0) + 1
+        return b"CHAT %b %b\n" % (room, text)
 
     def command(self, person: Person, line: bytes, answer: bytes) -> bytes:
         """Expect `answer` to a command that is no CHAT; return the command with its line end."""
@@ -234,13 +266,17 @@ class Account:
     def _take_strange_message(self, person: Person, line: bytes) -> None:
         """Say what is wrong with a message that nobody expected."""
         _, sender, text = line.split(b" ", 2)
+        receiver = person.name
+        if sender.startswith(b"#"):
+            receiver = sender
+            sender, _, text = text.partition(b" ")
         number, _, filler = text.partition(b":")
         if line in person.unsure:
             person.unsure.remove(line)
             self.delivered += 1
         elif line in person.refused:
             self._complain(Trouble.CONTRADICTED, person, line)
-        elif number.isdigit() and text == _text(sender, person.name, int(number), len(filler) - 9):
+        elif number.isdigit() and text == _text(sender, receiver, int(number), len(filler) - 9):
             self._complain(Trouble.DOUBLED, person, line)
         else:
             self._complain(Trouble.GARBLED, person, line)

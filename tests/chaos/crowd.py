@@ -29,7 +29,7 @@ if TYPE_CHECKING:
     import random
     from collections.abc import Iterable, Iterator
 
-    from prefork_chat.config import Address
+    from prefork_chat.addresses import Address
     from tests.chaos.account import Account, Person
 
 _GREETING: Final = replies.greeting(__version__.encode())
@@ -46,13 +46,16 @@ class Manner:
     """How people talk.
 
     `in_flight`: commands of one person that wait for an answer; `filler_bytes`: the longest text
-    besides number and checksum; shares: of CHATs with a tag, and of PINGs between them.
+    besides number and checksum; shares: of CHATs with a tag, of PINGs between them, and, of those
+    who are in rooms, of CHATs to one of these; instead of a PING they enter a room of their own and
+    leave it again.
     """
 
     in_flight: int = 16
     filler_bytes: int = 60
     tagged_share: float = 0.5
     ping_share: float = 0.02
+    room_share: float = 0.5
 
 
 class Member:
@@ -60,7 +63,8 @@ class Member:
 
     `is_newcomer`: will take part in the talk when he has joined; `is_talking`: does.
     `opening` is what was said before the greeting came, None from then on; `outgoing` what the
-    kernel has not taken yet; `interest` what epoll watches for, while `is_reading`.
+    kernel has not taken yet; `interest` what epoll watches for, while `is_reading`; `rooms` those
+    that he is in.
     """
 
     __slots__ = (
@@ -76,6 +80,7 @@ class Member:
         "outgoing",
         "person",
         "read_bytes",
+        "rooms",
         "socket",
     )
 
@@ -90,6 +95,7 @@ class Member:
         self.is_reading = True
         self.opening: bytes | None = b""
         self.outgoing = b""
+        self.rooms: Final[list[bytes]] = []
         self.connected(stream)
 
     def connected(self, stream: socket.socket) -> None:
@@ -178,6 +184,13 @@ class Crowd:
         self._watch(member)
         member.is_reading = True
 
+    def gather(self, members: Iterable[Member], room: bytes) -> None:
+        """Let `members` enter a room, one after the other; they stay there."""
+        for member in members:
+            self.say(member, self.account.enter_room(member.person, room))
+            assert self.settle([member]), f"{member.person.name!r} cannot enter {room!r}"
+            member.rooms.append(room)
+
     # Talking
 
     def chat(
@@ -263,14 +276,29 @@ class Crowd:
         for _ in range(count):
             receiver = members[int(random() * len(members))].person
             chance = random()
-            if chance < manner.ping_share:
+            if chance < manner.ping_share and member.rooms:
+                lines += self._visit(person)
+            elif chance < manner.ping_share:
                 token = b"%d" % (1e9 * chance)
                 lines.append(self.account.command(person, b"PING " + token, b"OK PING " + token))
             else:
                 filler_bytes = int(random() * manner.filler_bytes)
                 is_tagged = chance * (1 - manner.ping_share) < manner.tagged_share
-                lines.append(compose(person, receiver, filler_bytes, is_tagged=is_tagged))
+                if member.rooms and random() < manner.room_share:
+                    room = member.rooms[int(random() * len(member.rooms))]
+                    compose_for = self.account.compose_for_room
+                    lines.append(compose_for(person, room, filler_bytes, is_tagged=is_tagged))
+                else:
+                    lines.append(compose(person, receiver, filler_bytes, is_tagged=is_tagged))
         self.say(member, b"".join(lines))
+
+    def _visit(self, person: Person) -> list[bytes]:
+        """Let somebody enter a room in which nobody else is, and leave it."""
+        room = b"#of-" + person.name
+        return [
+            self.account.command(person, b"ENTR " + room, b"OK ENTR %b n=1" % room),
+            self.account.command(person, b"EXIT " + room, b"OK EXIT %b n=0" % room),
+        ]
 
     # Bytes
 

@@ -106,7 +106,8 @@ class Storm:
 
     `options` are the daemon's, `tolerated` and `is_ordered` the account's.
     `events`: what the daemon may complain of, a replacement that our stop interrupts among it;
-    `is_local`: on a Unix socket instead of TCP.
+    `is_local`: on a Unix socket instead of TCP; `room_sizes`: of rooms in which people are from the
+    beginning, for each size as many as it takes for everybody to be in one.
     """
 
     what: str
@@ -117,6 +118,7 @@ class Storm:
     tolerated: frozenset[bytes] = frozenset()
     is_local: bool = False
     is_ordered: bool = True
+    room_sizes: tuple[int, ...] = ()
 
 
 def reload(site: Site) -> Iterator[float]:
@@ -281,6 +283,19 @@ STORMS: Final[Mapping[str, Storm]] = {
         is_local=True,
         tolerated=frozenset({UNSURE}),
     ),
+    "rooms": Storm(
+        what="a worker is killed every 0.1 to 0.5 s, while people talk in rooms",
+        acts=kill,
+        people=48,
+        options={"workers": 3},
+        room_sizes=(8, 48),
+    ),
+    "rooms-adopting": Storm(
+        what="workers are killed while they adopt, and people talk in rooms",
+        acts=kill_while_adopting,
+        people=24,
+        room_sizes=(4, 24),
+    ),
     "reload": Storm(
         what="SIGHUP, again as soon as all workers are replaced",
         acts=reload,
@@ -327,7 +342,10 @@ def rage(start_daemon: StartDaemon, folder: Path, name: str, seconds: float, see
     before = Usage.of(daemon)
     account = Account(storm.tolerated, is_ordered=storm.is_ordered)
     with Crowd(daemon.addresses[0], account, rng, Manner()) as crowd:
-        crowd.admit(storm.people)
+        members = crowd.admit(storm.people)
+        for size in storm.room_sizes:
+            for first in range(0, len(members), size):
+                crowd.gather(members[first : first + size], b"#%d.%d" % (size, first))
         site = Site(daemon, crowd, rng)
         start = time.monotonic()
         crowd.talk(seconds, storm.acts(site))

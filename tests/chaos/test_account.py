@@ -234,3 +234,76 @@ def test_the_first_of_many_troubles_are_told_word_for_word(pair: Pair) -> None:
     assert pair.troubles() == {Trouble.MISANSWERED: 100}
     assert pair.account.examples[0] == "misanswered: ann: NOTE 0"
     assert len(pair.account.examples) < 100
+
+
+class Room:
+    """Ann, bob and cem in a room, and an account of them. Nothing has been wrong yet."""
+
+    def __init__(self) -> None:
+        self.account = Account()
+        self.people = [self.account.enter(name) for name in (b"ann", b"bob", b"cem")]
+        for n, person in enumerate(self.people, start=1):
+            assert self.account.enter_room(person, b"#dev") == b"ENTR #dev\n"
+            self.account.hear(person, b"OK ENTR #dev n=%d\n" % n)
+
+    def say(self, *, is_tagged: bool) -> tuple[bytes, bytes]:
+        """Let ann say something; return the line that all others get, and the answer."""
+        ann = self.people[0]
+        said = self.account.compose_for_room(ann, b"#dev", FILLER_BYTES, is_tagged=is_tagged)
+        tag = said.split(b" ", 1)[0] + b" " if is_tagged else b""
+        text = said.removeprefix(tag).removeprefix(b"CHAT #dev ")
+        return b"CHAT #dev ann " + text, tag + b"OK CHAT #dev n=2\n"
+
+    def troubles(self) -> dict[Trouble, int]:
+        """Close the account and return what is wrong."""
+        self.account.close()
+        return dict(self.account.troubles)
+
+
+@pytest.fixture
+def room() -> Room:
+    return Room()
+
+
+@pytest.mark.parametrize("is_tagged", [False, True])
+def test_what_reaches_all_others_in_a_room_once_is_right(room: Room, is_tagged: bool) -> None:
+    ann, bob, cem = room.people
+    for _ in range(3):
+        line, answer = room.say(is_tagged=is_tagged)
+        for person, data in ((bob, line), (cem, line), (ann, answer)):
+            assert not person.is_settled
+            room.account.hear(person, data)
+    assert all(person.is_settled for person in room.people)
+    assert room.troubles() == {}
+    assert (room.account.delivered, room.account.accepted) == (6, 3)
+
+
+def test_a_member_who_is_left_out_or_gets_it_twice_is_found(room: Room) -> None:
+    _, bob, cem = room.people
+    line, _ = room.say(is_tagged=False)
+    for person, data in ((bob, line), (bob, line)):
+        room.account.hear(person, data)
+    assert not cem.is_settled
+    assert room.troubles() == {Trouble.DOUBLED: 1, Trouble.LOST: 1, Trouble.UNANSWERED: 1}
+
+
+def test_a_sender_who_hears_himself_or_is_told_a_wrong_number_is_found(room: Room) -> None:
+    ann, bob, cem = room.people
+    line, answer = room.say(is_tagged=True)
+    for person, data in ((bob, line), (cem, line), (ann, line), (ann, answer[:-2] + b"3\n")):
+        room.account.hear(person, data)
+    assert room.troubles() == {
+        Trouble.DOUBLED: 1,
+        Trouble.MISANSWERED: 1,
+        Trouble.UNANSWERED: 1,
+    }
+
+
+def test_a_member_who_gets_lines_of_a_room_out_of_order_is_found(room: Room) -> None:
+    _, bob, cem = room.people
+    lines = [room.say(is_tagged=False)[0] for _ in range(2)]
+    for line in lines:
+        room.account.hear(cem, line)
+    for line in reversed(lines):
+        room.account.hear(bob, line)
+    assert room.troubles() == {Trouble.REORDERED: 1, Trouble.UNANSWERED: 2}

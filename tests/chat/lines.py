@@ -2,18 +2,26 @@
 
 from hypothesis import strategies as st
 
-from prefork_chat.chat import outcomes
+from prefork_chat.chat import outcomes, rooms
 from prefork_chat.chat.commands import COMMANDS
 from prefork_chat.chat.effects import (
+    Authenticate,
     Claim,
     Close,
     Effect,
+    EnterRoom,
+    ExitRoom,
     Leave,
+    ListMembers,
     ListNames,
+    ListRooms,
     Refuse,
     Reply,
     Report,
+    RoomEffect,
     Route,
+    SetPassword,
+    TellRoom,
 )
 from prefork_chat.chat.session import Session
 from prefork_chat.protocol.decoder import Decoder
@@ -42,8 +50,11 @@ def cleaned(*raw: bytes) -> list[bytes]:
     return decoder.feed(b"".join(raw))
 
 
-def answer(session: Session, effect: Effect) -> tuple[bytes, ...]:
-    """Return what the client is told, where the server holds one name, `taken`, and nobody else."""
+def answer(session: Session, effect: Effect) -> tuple[bytes, ...]:  # noqa: C901 - a table
+    """Return what the client is told, where the server holds one name, `taken`, and nobody else.
+
+    There is one room, #room, which the client is in.
+    """
     match effect:
         case Reply(told):
             pass
@@ -53,14 +64,39 @@ def answer(session: Session, effect: Effect) -> tuple[bytes, ...]:
             told = (outcomes.name_in_use(effect),)
         case Claim():
             told = (outcomes.joined(session, effect),)
+        case Authenticate():
+            told = (outcomes.not_authenticated(effect),)
+        case SetPassword():
+            told = (outcomes.enrolled(session, effect.tag),)
         case Route(tag, dest, _) if dest.lower() == b"taken":
             told = (outcomes.delivered(dest, tag),)
         case Route(tag, dest, _):
             told = (outcomes.unknown_destination(dest, tag),)
+        case TellRoom() | EnterRoom() | ExitRoom() | ListMembers() | ListRooms():
+            told = _answer_about_rooms(effect)
         case ListNames(tag):
             told = outcomes.listed([b"taken"], tag)
         case Report(tag):
             told = outcomes.reported({b"names": 1}, tag)
         case Leave(tag):
             told = (outcomes.left(tag),)
+    return told
+
+
+def _answer_about_rooms(effect: RoomEffect) -> tuple[bytes, ...]:
+    match effect:
+        case TellRoom(room=b"#room"):
+            told = tuple(rooms.told(b"#room", 1, [effect.tag]))
+        case EnterRoom(b"#room", tag):
+            told = (rooms.entered(b"#room", 2, tag),)
+        case EnterRoom():
+            told = (rooms.rooms_full(effect),)
+        case ExitRoom(b"#room", tag):
+            told = (rooms.exited(b"#room", 1, tag),)
+        case ListMembers(b"#room", tag):
+            told = rooms.members_listed(b"#room", [b"taken"], tag)
+        case TellRoom() | ExitRoom() | ListMembers():
+            told = (rooms.no_room(effect),)
+        case ListRooms(tag):
+            told = rooms.listed([(b"#room", 2, True)], tag)
     return told

@@ -9,19 +9,26 @@ from hypothesis import strategies as st
 from prefork_chat.chat import outcomes
 from prefork_chat.chat.commands import COMMANDS, execute
 from prefork_chat.chat.effects import (
+    Authenticate,
     Claim,
     Close,
     Effect,
+    EnterRoom,
+    ExitRoom,
     Leave,
+    ListMembers,
     ListNames,
+    ListRooms,
     Refuse,
     Reply,
     Report,
     Route,
+    SetPassword,
+    TellRoom,
 )
 from prefork_chat.chat.session import Session
 from prefork_chat.protocol.decoder import HTTP, NOT_UTF8, TLS, TOO_LONG, UNENDED
-from prefork_chat.protocol.names import is_name, is_tag
+from prefork_chat.protocol.names import is_name, is_room, is_tag
 from prefork_chat.protocol.replies import Code
 from tests.chat.lines import answer, cleaned, lines
 
@@ -70,7 +77,7 @@ def test_a_tag_alone_or_a_blank_line_is_no_command() -> None:
     assert refusal(b"   ").startswith(b"ERR * BADVERB a line begins with a command")
 
 
-@pytest.mark.parametrize("line", [b"hello there", b"ENTR #room", b"HIST", b"CHAT\tbob hi"])
+@pytest.mark.parametrize("line", [b"hello there", b"SING #room", b"HIST", b"CHAT\tbob hi"])
 def test_an_unknown_verb_is_shown_the_way_to_help(line: bytes) -> None:
     verb = line.split(b" ")[0]
     assert refusal(line).startswith(b"ERR * BADVERB " + verb + b" is no command: HELP lists them")
@@ -98,11 +105,35 @@ def test_join_says_what_is_wrong_with_a_name() -> None:
     assert b"BADNAME " + b"x" * 33 + b" is" in refusal(b"JOIN " + b"x" * 33, Session())
 
 
-def test_a_password_is_refused_and_not_repeated() -> None:
-    line = refusal(b"JOIN bob secret", Session())
-    assert line.startswith(b"ERR JOIN BADARGS ")
-    assert b"this server has no passwords" in line
-    assert b"secret" not in line
+def test_a_join_with_a_password_asks_whose_name_it_is() -> None:
+    asked = Authenticate(b"Bob", b"bob", b"a  secret", b"7")
+    assert execute(Session(), b"@7 JOIN  Bob   a  secret ") == asked
+
+
+def test_pass_asks_for_the_account_of_the_session_s_name() -> None:
+    session = joined_session()
+    assert execute(session, b"PASS  a secret ") == SetPassword(
+        b"Alice", b"alice", is_owner=False, password=b"a secret", tag=b""
+    )
+    assert outcomes.enrolled(session, b"7") == b"@7 OK PASS"
+    asked = execute(session, b"pass another")
+    assert isinstance(asked, SetPassword)
+    assert asked.is_owner
+
+
+def test_pass_needs_a_name_and_a_password() -> None:
+    assert refusal(b"PASS secret", Session()).startswith(b"ERR PASS NOJOIN ")
+    assert refusal(b"PASS ").startswith(b"ERR PASS BADARGS a password is missing: PASS <")
+
+
+@pytest.mark.parametrize(
+    "line", [b"JOIN bob s3cret", b"JOIN b@b s3cret", b"PASS s3cret", b"PSS s3cret"]
+)
+def test_a_password_is_never_shown(line: bytes) -> None:
+    for session in (Session(), joined_session()):
+        effect = execute(session, line)
+        assert "s3cret" not in repr(effect)
+        assert b"s3cret" not in b"".join(answer(session, effect))
 
 
 # CHAT
@@ -124,7 +155,7 @@ def test_everything_behind_the_single_space_is_the_message() -> None:
         (b"CHAT bob ", b"BADARGS bob gets no message: CHAT <"),
         (b"CHAT  bob hi", b"BADARGS one space goes between CHAT and the name: CHAT <"),
         (b"CHAT b@b hi", b"BADNAME b@b is no name: use 1-32"),
-        (b"CHAT #room hi", b"NOROOM #room is a room, and this server has none: "),
+        (b"CHAT #r@om hi", b"BADNAME #r@om is no room: a room is # and a name, use 1-32"),
     ],
 )
 def test_chat_says_what_is_missing_or_wrong(line: bytes, code: bytes) -> None:
@@ -147,6 +178,8 @@ def test_a_chat_is_the_same_in_every_spelling(raw: bytes, spelling: bytes) -> No
         effect = execute(joined_session(), spelling + b" " + rest)
         if message and is_name(dest):
             assert effect == Route(tag, dest, message)
+        elif message and is_room(dest):
+            assert effect == TellRoom(tag, dest, message)
         elif message:
             assert effect == Refuse(outcomes.unknown_destination(dest, tag))
         else:
@@ -164,6 +197,9 @@ def test_a_chat_is_the_same_in_every_spelling(raw: bytes, spelling: bytes) -> No
         (b"@7 quit ", Leave(b"7")),
         (b"WHOS", ListNames(b"")),
         (b"@7 whos", ListNames(b"7")),
+        (b"WHOS #Dev", ListMembers(b"#Dev", b"")),
+        (b"room", ListRooms(b"")),
+        (b"@7 ROOM ", ListRooms(b"7")),
         (b"STAT", Report(b"")),
         (b"@7 stat", Report(b"7")),
     ],
@@ -173,13 +209,42 @@ def test_some_commands_are_the_workers_to_answer(line: bytes, effect: Effect) ->
     assert execute(Session(), line) == effect
 
 
-@pytest.mark.parametrize("verb", [b"LEAV", b"STAT", b"WHOS"])
+@pytest.mark.parametrize("verb", [b"LEAV", b"STAT", b"ROOM"])
 def test_commands_without_arguments_refuse_them(verb: bytes) -> None:
     assert refusal(verb + b" x").startswith(b"ERR " + verb + b" BADARGS it takes no arguments: ")
 
 
-def test_who_is_in_a_room_cannot_be_asked_where_there_are_none() -> None:
-    assert refusal(b"WHOS #room").startswith(b"ERR WHOS NOROOM #room ")
+def test_whos_takes_a_room_or_nothing() -> None:
+    assert refusal(b"WHOS #").startswith(b"ERR WHOS BADNAME # is no room: ")
+    for arguments in (b"me", b"#a #b"):
+        assert refusal(b"WHOS " + arguments).startswith(b"ERR WHOS BADARGS it takes one room, or ")
+
+
+@pytest.mark.parametrize(
+    ("line", "effect"),
+    [
+        (b"ENTR #Dev", EnterRoom(b"#Dev", b"")),
+        (b"@7 entr  #0.a-b_c ", EnterRoom(b"#0.a-b_c", b"7")),
+        (b"EXIT #dev", ExitRoom(b"#dev", b"")),
+        (b"@7 chat #dev  hi", TellRoom(b"7", b"#dev", b" hi")),
+    ],
+)
+def test_rooms_are_for_those_who_have_joined(line: bytes, effect: Effect) -> None:
+    assert execute(joined_session(), line) == effect
+    refused = execute(Session(), line)
+    assert isinstance(refused, Refuse)
+    assert b" NOJOIN " in refused.line
+
+
+@pytest.mark.parametrize("verb", [b"ENTR", b"EXIT"])
+def test_one_room_is_entered_or_left_at_a_time(verb: bytes) -> None:
+    start = b"ERR " + verb
+    assert refusal(verb) == start + b" BADARGS a room is missing: " + verb + b" #room"
+    assert refusal(verb + b" #a #b").startswith(start + b" BADARGS one room at a time: ")
+    for word in (b"dev", b"#", b"##a", b"#.a", b"#" + b"x" * 33):
+        line = refusal(verb + b" " + word)
+        assert line.startswith(start + b" BADNAME " + word[:33])
+        assert b" is no room: a room is # and a name, use 1-32 of " in line
 
 
 def test_ping_sends_its_token_back() -> None:

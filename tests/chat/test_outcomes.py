@@ -50,7 +50,6 @@ def test_many_receipts_are_the_same_lines_as_single_ones() -> None:
         Code.BADARGS,
         Code.BADNAME,
         Code.NOJOIN,
-        Code.NOROOM,
         Code.NOUSER,
         Code.BUSY,
         Code.RATE,
@@ -67,7 +66,7 @@ def test_the_word_behind_the_code_is_the_destination(code: Code) -> None:
 def test_a_destination_that_is_not_found_is_told_apart() -> None:
     assert outcomes.unknown_destination(b"bob", b"").startswith(b"ERR CHAT NOUSER bob ")
     assert outcomes.unknown_destination(b"b@b", b"").startswith(b"ERR CHAT BADNAME b@b ")
-    assert outcomes.unknown_destination(b"#b", b"").startswith(b"ERR CHAT NOROOM #b ")
+    assert outcomes.unknown_destination(b"#!", b"").startswith(b"ERR CHAT BADNAME #! ")
     assert outcomes.unknown_destination(b"", b"7").startswith(b"@7 ERR CHAT BADARGS ")
 
 

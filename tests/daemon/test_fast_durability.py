@@ -14,7 +14,7 @@ from tests.harness.waiting import until
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from prefork_chat.config import Address
+    from prefork_chat.addresses import Address
     from tests.harness.daemon import Daemon, StartDaemon
 
 RESUMED = r"NOTE RESUMED: .*"

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     import subprocess
     from collections.abc import Callable
 
-    from prefork_chat.config import Address
+    from prefork_chat.addresses import Address
     from tests.daemon.another_machine import AnotherMachine
     from tests.harness.daemon import Daemon, StartDaemon
 

@@ -18,7 +18,7 @@ from tests.harness.waiting import until
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from prefork_chat.config import Address
+    from prefork_chat.addresses import Address
     from tests.harness.client import LineClient
     from tests.harness.daemon import Daemon, StartDaemon
 

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Final, Self
 from tests.harness.waiting import PATIENCE_SECONDS
 
 if TYPE_CHECKING:
-    from prefork_chat.config import Address
+    from prefork_chat.addresses import Address
 
 GREETING: Final = r"OK HELO prefork-chat/\S+ proto=1 max=1024"
 

@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final, TypeAlias
 
 from prefork_chat import log
-from prefork_chat.config import Address, parse_address
+from prefork_chat.addresses import Address, parse_address
 from tests.harness import processes
 from tests.harness.client import LineClient
 from tests.harness.ipc import DaemonObjects, posix_names, sysv_names, used_by

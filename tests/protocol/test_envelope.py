@@ -5,7 +5,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from prefork_chat.protocol import envelope
-from prefork_chat.protocol.envelope import Origin
+from prefork_chat.protocol.envelope import Origin, RoomBatch
 
 CLEAN = st.binary(min_size=1, max_size=80).map(
     lambda raw: bytes(byte if byte >= 0x20 or byte == 0x09 else 0x3F for byte in raw)
@@ -60,6 +60,34 @@ def test_receipts_settle_as_much_as_was_answered_in_however_many_sections(
         read += part
     assert settled == len(lines)
     assert read == lines
+
+
+@given(
+    st.tuples(st.integers(1, 2**63), st.integers(0, 2**16), st.integers(1, 2**40)),
+    NAMES,
+    st.lists(CLEAN, min_size=1, max_size=40),
+)
+def test_a_batch_for_a_room_comes_out_as_it_went_in(
+    numbers: tuple[int, int, int], name: bytes, messages: list[bytes]
+) -> None:
+    batch, origin = RoomBatch(*numbers, b"#" + name), an_origin(is_quiet=True)
+    section = envelope.pack_room_batch(batch, origin, messages)
+    assert section.startswith(envelope.ROOM_BATCH)
+    assert envelope.SECTION_SEPARATOR not in section
+    header, _, body = section.partition(b"\n")
+    read, origin_header, read_messages = envelope.parse_room_batch(header, body)
+    assert read == batch
+    assert Origin.parse(origin_header).header == origin.header
+    assert read_messages == messages
+
+
+@given(st.lists(st.tuples(st.integers(1, 2**63), st.integers(0, 2**20)), min_size=1))
+def test_how_many_were_reached_by_each_batch_comes_out_as_it_went_in(
+    reached: list[tuple[int, int]],
+) -> None:
+    section = envelope.pack_reached(reached)
+    assert section.startswith(envelope.REACHED)
+    assert envelope.parse_reached(section) == reached
 
 
 @pytest.mark.parametrize(

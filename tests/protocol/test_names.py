@@ -4,10 +4,21 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from prefork_chat.protocol.names import MAX_NAME_BYTES, fold, is_name, is_tag
+from prefork_chat.protocol.names import MAX_NAME_BYTES, fold, is_name, is_room, is_tag
 
 # How fast a machine is that runs many things at once decides nothing here.
 unhurried = settings(deadline=None)
+
+
+@pytest.mark.parametrize("word", [b"#a", b"#7", b"#Dev", b"#a.b-c_d", b"#" + b"x" * 32])
+def test_a_room_is_a_hash_and_a_name(word: bytes) -> None:
+    assert is_room(word)
+    assert not is_name(word)
+
+
+@pytest.mark.parametrize("word", [b"", b"#", b"dev", b"##a", b"#.a", b"# a", b"#" + b"x" * 33])
+def test_other_words_are_no_rooms(word: bytes) -> None:
+    assert not is_room(word)
 
 
 @pytest.mark.parametrize("word", [b"a", b"7", b"Alice", b"a.b-c_d", b"0-", b"x" * MAX_NAME_BYTES])

@@ -41,10 +41,10 @@ def semaphore(make_semaphore: MakeSemaphore) -> Semaphore:
 def make_registry(make_semaphore: MakeSemaphore) -> Iterator[MakeRegistry]:
     with ExitStack() as stack:
 
-        def make(capacity: int = 8, workers: int = 3, threads: int = 2) -> Registry:
-            size = layout.total_bytes(capacity, workers, threads)
-            memory = SharedMemory.create(f"/prefork-chat-test-{fresh_key():x}", size)
-            registry = Registry.create(memory, make_semaphore(1), capacity, workers, threads)
+        def make(capacity: int = 8, workers: int = 3, threads: int = 2, rooms: int = 4) -> Registry:
+            shape = layout.Layout(capacity, workers, threads, rooms)
+            memory = SharedMemory.create(f"/prefork-chat-test-{fresh_key():x}", shape.total_bytes)
+            registry = Registry.create(memory, make_semaphore(1), shape)
             stack.callback(memory.close)
             stack.callback(registry.close)
             for p_id in range(workers):

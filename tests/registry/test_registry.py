@@ -345,14 +345,14 @@ def test_tags_depend_on_the_random_key_of_the_memory(make_registry: MakeRegistry
 def test_memory_too_small_is_refused(make_registry: MakeRegistry, semaphore: Semaphore) -> None:
     memory = SharedMemory.create(f"/prefork-chat-test-{fresh_key():x}", 4096)
     with pytest.raises(ValueError, match="needed"):
-        Registry.create(memory, semaphore, 100, 1, 1)
+        Registry.create(memory, semaphore, layout.Layout(100, 1, 1))
     memory.close()
 
 
 def test_memory_of_another_version_is_refused(semaphore: Semaphore) -> None:
     size = layout.total_bytes(8, 1, 1)
     memory = SharedMemory.create(f"/prefork-chat-test-{fresh_key():x}", size)
-    Registry.create(memory, semaphore, 8, 1, 1).close()
+    Registry.create(memory, semaphore, layout.Layout(8, 1, 1)).close()
     Registry(memory, semaphore).close()
     memory.map[8] += 1
     with pytest.raises(StartError):

@@ -43,7 +43,9 @@ class RegistryMachine(RuleBasedStateMachine):
         self.semaphore = Semaphore.create(fresh_key(), 1)
         size = layout.total_bytes(CAPACITY, WORKERS, THREADS)
         self.memory = SharedMemory.create(f"/prefork-chat-test-{fresh_key():x}", size)
-        self.registry = Registry.create(self.memory, self.semaphore, CAPACITY, WORKERS, THREADS)
+        self.registry = Registry.create(
+            self.memory, self.semaphore, layout.Layout(CAPACITY, WORKERS, THREADS)
+        )
         self.live: dict[tuple[int, int], Session] = {}
         self.over: list[tuple[int, int]] = []
 

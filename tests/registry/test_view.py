@@ -32,10 +32,10 @@ class Both(NamedTuple):
 @pytest.fixture
 def both(make_semaphore: MakeSemaphore) -> Iterator[Both]:
     with ExitStack() as stack:
-        size = layout.total_bytes(8, 2, 2)
-        memory = SharedMemory.create(f"/prefork-chat-test-{fresh_key():x}", size)
+        shape = layout.Layout(8, 2, 2, 4)
+        memory = SharedMemory.create(f"/prefork-chat-test-{fresh_key():x}", shape.total_bytes)
         stack.callback(memory.close)
-        registry = Registry.create(memory, make_semaphore(1), 8, 2, 2)
+        registry = Registry.create(memory, make_semaphore(1), shape)
         stack.callback(registry.close)
         looked_at = SharedMemory.look_at(memory.open_to_read())
         stack.callback(looked_at.close)

@@ -1,0 +1,503 @@
+"""A conversation: one person at one server, through as many connections as it takes.
+
+Everything meets here. Screens and scripts call it, with the time in seconds of a monotonic clock,
+and ask it afterwards what there is to do:
+
+    connect_at      when to connect, if there is no connection; then `connected` or `lost`
+    received        what a connection brought; `take_output` is what to write to it
+    wake_at         when to call `tick`, if nothing else happens before
+    must_hang_up    the connection is to be closed, and `lost` to be called
+    take_events     what is new to show or to ask
+    is_over         nothing more will come
+
+The life of a connection is its `Phase`. When it ends without our will, all that was under way is
+doubtful. When the next one has joined, the rooms are entered again, the history is asked for what
+was missed, doubtful messages are looked for there, and those that are not found are sent again,
+once. Nothing here knows a socket, a clock or a terminal.
+"""
+
+from __future__ import annotations
+
+from enum import Enum, auto
+from functools import partial
+from typing import TYPE_CHECKING, Final
+
+from prefork_chat.client import typed
+from prefork_chat.client.company import Company
+from prefork_chat.client.entries import Entry, Kind, State, key_of, mentions
+from prefork_chat.client.events import Added, Asked, Changed, Event, Question, Recalled
+from prefork_chat.client.homecoming import Homecoming
+from prefork_chat.client.mailbag import Mailbag
+from prefork_chat.client.recall import MARK_SECONDS, Recall
+from prefork_chat.client.reconnect import BackOff
+from prefork_chat.client.requests import Reply, Requests
+from prefork_chat.client.talks import Talk, Talks
+from prefork_chat.client.timers import Timers
+from prefork_chat.client.wire import (
+    Answer,
+    Data,
+    LineReader,
+    Message,
+    Note,
+    Presence,
+    parse,
+    split_message,
+)
+from prefork_chat.protocol.names import MAX_NAME_BYTES
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable
+
+    from prefork_chat.client.requests import Then
+
+SILENCE_SECONDS: Final = 30.0
+"""A connection that brings nothing for so long is asked for a sign of life."""
+PATIENCE_SECONDS: Final = 15.0
+"""And given up if none comes within this time; the same for a greeting."""
+
+_FAREWELL_SECONDS: Final = 5.0
+_INUSE_SECONDS: Final = 60.0
+"""So long a server may take to notice that our last connection has gone."""
+_TAG_BYTES: Final = 20
+
+
+class Phase(Enum):
+    """How far the present connection is."""
+
+    AWAY = auto()
+    """There is none."""
+    GREETING = auto()
+    """The server has not said who it is."""
+    JOINING = auto()
+    """JOIN is not answered yet."""
+    NAMELESS = auto()
+    """The person is to choose another name; the connection may have ended meanwhile."""
+    LOCKED = auto()
+    """The person is to give the password; the connection may have ended meanwhile."""
+    HERE = auto()
+    """We have joined."""
+    OVER = auto()
+
+
+class Conversation:
+    """One person's conversation with a server; owned by the thread of its screen."""
+
+    def __init__(  # noqa: PLR0913 - all but the name by keyword
+        self,
+        name: str,
+        *,
+        password: str = "",
+        rooms: Iterable[str] = (),
+        recall_count: int = 30,
+        wants_people: bool = True,
+        chance: Callable[[], float] = lambda: 0.5,
+        epoch: float = 0.0,
+    ) -> None:
+        """Begin, without a connection.
+
+        `recall_count`: rows of the history to begin with; `wants_people`: whether to ask who is
+        here; `chance`: a number from 0 to 1; `epoch`: what to add to the time for seconds since
+        1970.
+        """
+        self.name = name
+        self.password = password
+        self.phase = Phase.AWAY
+        self.server = ""
+        self.talks = Talks()
+        self.connect_at: float | None = 0.0
+        self.company = Company()
+        self._requests = Requests()
+        self.mailbag = Mailbag(self._requests.next_tag)
+        self.recall = Recall(self.talks, self.ask, lambda: self.name)
+        self._recall_count = recall_count
+        self._wants_people = wants_people
+        self._epoch = epoch
+        self._now = 0.0
+        self._back_off = BackOff(chance)
+        self._timers = Timers()
+        self._reader = LineReader()
+        self._output: list[str] = []
+        self._events: list[Event] = []
+        self._homecoming = Homecoming(
+            talks=self.talks,
+            company=self.company,
+            mailbag=self.mailbag,
+            recall=self.recall,
+            timers=self._timers,
+            announce=self.announce,
+            recall_count=recall_count,
+        )
+        self._has_connection = False
+        self._has_joined_before = False
+        self._is_leaving = False
+        self._lost_at: float | None = None
+        for room in rooms:
+            self.talks.enter(room).is_entered = True
+        self.must_hang_up = False
+
+    # What there is to do
+
+    @property
+    def is_over(self) -> bool:
+        """Whether nothing more will come."""
+        return self.phase is Phase.OVER
+
+    @property
+    def waiting(self) -> int:
+        """How many messages have no final state."""
+        return len(self.mailbag)
+
+    @property
+    def has_joined(self) -> bool:
+        """Whether we have been let in, by this connection or an earlier one."""
+        return self._has_joined_before
+
+    def wake_at(self) -> float | None:
+        """Return when `tick` is to be called, if nothing else happens before; None: never."""
+        times = [self._timers.next]
+        if self.phase is Phase.HERE and not self._homecoming.is_settling:
+            times.append(self.mailbag.wake_at(self._now))
+        return min((time for time in times if time is not None), default=None)
+
+    def take_output(self) -> bytes:
+        """Return what is to be written to the connection."""
+        self._write_mail()
+        if not self._output:
+            return b""
+        data = "".join(f"{line}\n" for line in self._output).encode(errors="replace")
+        self._output.clear()
+        return data
+
+    def take_events(self) -> list[Event]:
+        """Return what is new since the last call."""
+        events, self._events = self._events, []
+        return events
+
+    # Connections
+
+    def connected(self, now: float) -> None:
+        """Begin with a connection."""
+        self._now = now
+        self._has_connection, self.must_hang_up = True, False
+        self.connect_at = None
+        self._reader = LineReader()
+        if self.phase is Phase.AWAY:
+            self.phase = Phase.GREETING
+        self._timers.set("silence", now + PATIENCE_SECONDS, self._hang_up)
+
+    def lost(self, now: float, why: str) -> None:
+        """Note that the connection has ended, or could not be made."""
+        self._now = now
+        was_here = self.phase is Phase.HERE
+        self._has_connection = self.must_hang_up = False
+        self._output.clear()
+        self._timers.clear()
+        self._requests.forget()
+        self._homecoming.connection_lost()
+        for talk in self.talks:
+            talk.members.clear()
+        if self._is_leaving or self.phase is Phase.OVER:
+            self._end()
+            return
+        if self.phase in (Phase.NAMELESS, Phase.LOCKED):
+            return  # the person's answer will bring the next connection
+        self.phase = Phase.AWAY
+        wait = self._back_off.next_wait()
+        self.connect_at = now + wait
+        if was_here or self._lost_at is None:
+            self.remark(f"no connection ({why}): trying again", is_error=True)
+        if self._lost_at is None:
+            self._lost_at = now
+
+    def received(self, data: bytes, now: float) -> None:
+        """Take what the connection brought."""
+        self._now = now
+        for line in self._reader.feed(data):
+            if line.strip(b"\r"):
+                self._hear(line.removesuffix(b"\r"))
+        if self.phase is Phase.HERE:
+            self._timers.set("silence", now + SILENCE_SECONDS, self._ask_for_a_sign)
+
+    def tick(self, now: float) -> None:
+        """Do what is due."""
+        self._now = now
+        for action in self._timers.due(now):
+            action()
+
+    # The person
+
+    def say(self, to: str, text: str, now: float) -> list[Entry]:
+        """Say something, in as many messages as it takes; return them."""
+        self._now = now
+        if not to:
+            self.remark("to whom? /msg name, or /join #room", is_error=True)
+            return []
+        talk = self.talks.get(to)
+        overhead = len(f"@ CHAT {to} \n") + _TAG_BYTES
+        said = []
+        for part in split_message(text.replace("\r", " ").replace("\n", " "), overhead):
+            entry = Entry(
+                Kind.MESSAGE,
+                now + self._epoch,
+                part,
+                sender=self.name,
+                to=talk.name,
+                is_mine=True,
+                state=State.WAITING,
+            )
+            self.talks.add(talk, entry)
+            self.mailbag.add(entry)
+            self._events.append(Added(talk, entry))
+            said.append(entry)
+        return said
+
+    def enter(self, room: str) -> None:
+        """Enter a room, now and after each reconnect, and talk there."""
+        talk = self.talks.enter(room)
+        if self.phase is Phase.HERE and not talk.is_entered:
+            self._enter(talk)
+        talk.is_entered = True
+
+    def password_given(self, password: str, now: float) -> None:
+        """Take the answer to `Question.PASSWORD` or `NEW_PASSWORD`; empty: none is given."""
+        self._now = now
+        if any(not character.isprintable() for character in password):
+            self.remark("a password has no control characters", is_error=True)
+            return
+        if self.phase is Phase.LOCKED:
+            self.password = password
+            if password:
+                self._join_or_connect()
+            else:
+                self._ask_name(f"{self.name} needs a password: another name?")
+        elif password and self.phase is Phase.HERE:
+
+            def answered(reply: Reply) -> None:
+                if reply.answer.is_ok:
+                    self.password = password
+                    self.remark(f"the name {self.name} is yours: this password opens it")
+                    self.recall.try_again()
+                    self._homecoming.look()
+                else:
+                    self.remark(reply.answer.text, is_error=True)
+
+            self.ask(f"PASS {password}", answered)
+        else:
+            self.remark("no password was set")
+
+    def leave(self, now: float) -> None:
+        """Say good-bye, once all messages have their answers; a second time: at once."""
+        self._now = now
+        if not self._has_connection or self._is_leaving or self.phase is not Phase.HERE:
+            self._end()
+            return
+        self._is_leaving = True
+        if self.mailbag:
+            self.remark(f"{len(self.mailbag)} messages are under way; /quit again: at once")
+        self._timers.set("farewell", now + _FAREWELL_SECONDS, self._end)
+        self._say_good_bye()
+
+    def choose_name(self, name: str, now: float) -> None:
+        """Take the answer to `Question.NAME`."""
+        self._now = now
+        if not typed.is_person(name):
+            rule = f"a name is 1-{MAX_NAME_BYTES} of A-Z a-z 0-9 _ . -, a letter or digit first"
+            self._ask_name(f"{rule}: {name} is none")
+            return
+        self.name, self.password = name, ""
+        self._join_or_connect()
+
+    def exit(self, talk: Talk) -> None:
+        """Leave a room, or drop the talk with a person."""
+        if talk.is_entered and self.phase is Phase.HERE:
+            self.ask(f"EXIT {talk.name}", lambda _: None)
+        self.talks.forget(talk.name)
+
+    def ask(self, line: str, then: Then) -> None:
+        """Send a command; `then` is called with the answer, if the connection lasts as long."""
+        self._output.append(self._requests.ask(line, then))
+
+    def announce(self, event: Event) -> None:
+        """Have this event among the next ones."""
+        self._events.append(event)
+
+    def remark(self, text: str, talk: Talk | None = None, *, is_error: bool = False) -> None:
+        """Show something that nobody has said; in the current talk, unless another is given."""
+        where = talk or self.talks.current
+        entry = Entry(Kind.ERROR if is_error else Kind.REMARK, self._now + self._epoch, text)
+        self.talks.add(where, entry)
+        self._events.append(Added(where, entry))
+
+    # The server
+
+    def _hear(self, line: bytes) -> None:
+        match parse(line):
+            case Answer() as answer:
+                self._hear_answer(answer)
+            case Data() as data:
+                self._requests.add(data)
+            case Message() as message:
+                self._hear_message(message)
+            case Note(text):
+                self.remark(text)
+                if text.startswith("RESUMED"):
+                    self._homecoming.resume(self._now, self.name)
+                elif text.startswith("MISSED"):
+                    self._homecoming.catch_up(self.name)
+            case Presence() as presence:
+                talk = self.talks.get(presence.room)
+                if text := self.company.note_presence(talk, presence):
+                    self.remark(text, talk)
+            case strange:
+                self.remark(strange.text)
+
+    def _hear_answer(self, answer: Answer) -> None:
+        if self.phase is Phase.GREETING and answer.verb == "HELO" and not answer.tag:
+            if answer.is_ok:
+                self.server = answer.text
+                self._join()
+            else:
+                self.remark(answer.text, is_error=True)
+            return
+        if answer.verb == "CHAT" and (entry := self.mailbag.answered(answer, self._now)):
+            self._events.append(Changed(entry))
+            if entry.state is State.UNSURE and self.recall.is_offered:
+                self._homecoming.catch_up(self.name)
+        elif not self._requests.answered(answer) and not answer.is_ok:
+            self.remark(answer.text, is_error=True)
+        if self._is_leaving:
+            self._say_good_bye()
+
+    def _hear_message(self, message: Message) -> None:
+        if self._homecoming.has_shown(message):
+            return
+        self.company.meet(message.sender)
+        if not message.room and not self.talks.current.name:
+            self.talks.enter(message.sender)
+        talk = self.talks.get(message.room or message.sender)
+        entry = Entry(
+            Kind.MESSAGE,
+            self._now + self._epoch,
+            message.text,
+            sender=message.sender,
+            to=message.room or self.name,
+            is_mention=mentions(message.text, self.name),
+        )
+        self.talks.add(talk, entry)
+        self._events.append(Added(talk, entry))
+
+    # Joining
+
+    def _join_or_connect(self) -> None:
+        if self._has_connection:
+            self._join()
+        else:
+            self.phase = Phase.AWAY
+            self.connect_at = self._now
+
+    def _join(self) -> None:
+        self.phase = Phase.JOINING
+        self._timers.set("silence", self._now + PATIENCE_SECONDS, self._hang_up)
+        self.ask(f"JOIN {self.name} {self.password}".rstrip(" "), self._joined)
+
+    def _joined(self, reply: Reply) -> None:
+        answer = reply.answer
+        if answer.is_ok:
+            self._arrive(answer.text.partition(" ")[0] or self.name)
+            return
+        # Nobody is waited for now but a person.
+        self._timers.drop("silence")
+        match answer.code:
+            case "INUSE" if self._has_joined_before and self._is_recent():
+                self.phase = Phase.GREETING
+                self._timers.set("join", self._now + 1.0, self._join)
+            case "AUTH":
+                self.phase = Phase.LOCKED
+                self.password = ""
+                self._events.append(Asked(Question.PASSWORD, answer.text))
+            case "FULL" | "BUSY" | "RATE" | "INTERNAL":
+                self.remark(answer.text, is_error=True)
+                self.phase = Phase.GREETING
+                self._timers.set("join", self._now + 2.0, self._join)
+            case _:
+                self._ask_name(answer.text)
+
+    def _is_recent(self) -> bool:
+        return self._lost_at is not None and self._now - self._lost_at < _INUSE_SECONDS
+
+    def _arrive(self, name: str) -> None:
+        """Go on where the last connection ended."""
+        self.phase = Phase.HERE
+        self.name = name
+        self._back_off.succeeded()
+        if self._lost_at is not None and self._has_joined_before:
+            self.remark(f"connected again after {self._now - self._lost_at:.0f} s")
+        elif not self._has_joined_before:
+            self.remark(f"you are {name} at {self.server}")
+        self._lost_at = None
+        self._timers.set("silence", self._now + SILENCE_SECONDS, self._ask_for_a_sign)
+        self.ask("HELO pres", lambda _: None)
+        for talk in self.talks:
+            if talk.is_entered:
+                self._enter(talk)
+        if self._wants_people:
+            self.ask("WHOS", self.company.note_people)
+            self.ask("ROOM", self.company.note_rooms)
+        self._has_joined_before = True
+        self._homecoming.begin(self._now, name)
+        self._timers.set("mark", self._now + MARK_SECONDS, self._mark)
+
+    def _ask_name(self, reason: str) -> None:
+        self.phase = Phase.NAMELESS
+        self._events.append(Asked(Question.NAME, reason))
+
+    def _mark(self) -> None:
+        self.recall.mark()
+        self._timers.set("mark", self._now + MARK_SECONDS, self._mark)
+
+    # Rooms
+
+    def _enter(self, talk: Talk) -> None:
+        is_first = not talk.entries
+
+        def answered(reply: Reply) -> None:
+            if not reply.answer.is_ok:
+                talk.is_entered = reply.answer.code in ("BUSY", "RATE")
+                self.remark(f"{talk.name}: {reply.answer.text}", talk, is_error=True)
+                return
+            self.company.rooms.setdefault(key_of(talk.name), talk.name)
+            self.ask(f"WHOS {talk.name}", partial(self.company.note_members, talk))
+            if is_first and self.recall.is_offered and self._recall_count:
+                self.recall.page_back(talk, self._recall_count, recalled)
+
+        def recalled(entries: list[Entry], _complaint: str) -> None:
+            if entries:
+                self._events.append(Recalled(talk, entries, is_news=False))
+
+        self.ask(f"ENTR {talk.name}", answered)
+
+    # Time
+
+    def _write_mail(self) -> None:
+        if self.phase is Phase.HERE and not self._homecoming.is_settling:
+            for line in self.mailbag.write(self._now):
+                self._output.append(line)
+
+    def _ask_for_a_sign(self) -> None:
+        self.ask("PING", lambda _: None)
+        self._timers.set("silence", self._now + PATIENCE_SECONDS, self._hang_up)
+
+    def _hang_up(self) -> None:
+        self.must_hang_up = True
+
+    def _say_good_bye(self) -> None:
+        if not self.mailbag and self._timers.drop("farewell"):
+            self._timers.set("end", self._now + 2.0, self._end)
+            self.ask("LEAV", lambda _: self._end())
+
+    def _end(self) -> None:
+        self._events += [Changed(e) for e in self.mailbag.give_up("you left before it was sent")]
+        self.phase = Phase.OVER
+        self.connect_at = None
+        self._timers.clear()
+        self.must_hang_up = self._has_connection

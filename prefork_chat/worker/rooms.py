@@ -1,0 +1,411 @@
+"""Rooms: who is in them, and how what one says there comes to all others.
+
+What a client says to a room in a turn is one *batch*. It goes once to each loop that has members
+(a ROOM_BATCH section), which makes its lines, adds them to what its members get in that turn, and
+says afterwards how many it has reached (REACHED). The loop of the sender adds up, and when all have
+said so it answers each message: `OK CHAT #room n=<reached>`.
+
+Reached is who has it in his socket, or in his backlog. A member who reads so slowly that his
+backlog is over `client_pending_bytes` misses it: that is counted with his membership, and he is
+told before the next message that he gets, or when he has caught up.
+
+A batch is *pending* from the turn in which it is sent to the one in which the last loop has said
+how many. Pending batches are in every record meanwhile, and so are memberships that change and what
+this turn's writes will reach: a successor goes on with all of it (see `transaction`). Sections
+travel in numbered datagrams, so each is dealt with once, whoever is killed.
+
+Owner: one loop; only its thread comes here, while it holds the turn. Entering a room takes the
+registry's write semaphore.
+"""
+
+from __future__ import annotations
+
+from itertools import count
+from typing import TYPE_CHECKING, Final, NamedTuple
+
+from prefork_chat.chat import rooms as words
+from prefork_chat.chat.effects import (
+    EnterRoom,
+    ExitRoom,
+    ListMembers,
+    ListRooms,
+    RoomEffect,
+    TellRoom,
+)
+from prefork_chat.protocol import envelope
+from prefork_chat.protocol.envelope import Origin, RoomBatch
+from prefork_chat.protocol.names import fold
+from prefork_chat.registry.rooms import RoomsFull
+from prefork_chat.worker import progress
+from prefork_chat.worker.journal import RoomsRecord
+from prefork_chat.worker.members import Heard, LocalRoom
+from prefork_chat.worker.routes import GENERATION_SHIFT
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from prefork_chat.inheritance import Inheritance
+    from prefork_chat.worker.clients import Clients
+    from prefork_chat.worker.connection import Connection
+    from prefork_chat.worker.journal import Reached, Record
+    from prefork_chat.worker.receipts import Receipts
+    from prefork_chat.worker.routes import Routes
+
+MOST_BYTES: Final = 16 * 1024 * 1024
+"""What a turn hands out to members before it reads no more: about 10 ms of writing."""
+
+
+class _Said:
+    """What one client says to one room in this turn."""
+
+    __slots__ = ("connection", "messages", "origin", "room", "tags")
+
+    def __init__(self, connection: Connection, origin: Origin, room: LocalRoom) -> None:
+        self.connection = connection
+        self.origin = origin
+        self.room = room
+        self.messages: list[bytes] = []
+        self.tags: list[bytes] = []
+
+
+class _Pending:
+    """A batch of which `loops` have yet to say how many they have reached, the others did."""
+
+    __slots__ = ("loops", "origin", "reached", "room", "tags")
+
+    def __init__(
+        self, origin: Origin, room: bytes, tags: list[bytes], loops: int, reached: int
+    ) -> None:
+        self.origin = origin
+        self.room = room
+        self.tags = tags
+        self.loops = loops
+        self.reached = reached
+
+
+class Shared(NamedTuple):
+    """Bytes that many clients get who get nothing else in this turn."""
+
+    data: bytes
+    connections: list[Connection]
+
+
+class Rooms:
+    """The rooms as loop (p_id, t_id) has them."""
+
+    def __init__(
+        self,
+        inheritance: Inheritance,
+        t_id: int,
+        clients: Clients,
+        routes: Routes,
+        receipts: Receipts,
+    ) -> None:
+        self._here = (inheritance.p_id, t_id)
+        self._threads = inheritance.table.threads
+        self._loop = inheritance.p_id * self._threads + t_id
+        self._registry = inheritance.registry
+        self._table = inheritance.registry.rooms
+        self._most_rooms = inheritance.config.limits.rooms_per_client
+        self._pending_limit = inheritance.config.limits.client_pending_bytes
+        self._clients = clients
+        self._members = clients.members
+        self._routes = routes
+        self._receipts = receipts
+        self._numbers = count((inheritance.generation << GENERATION_SHIFT) + 1)
+        self._said: dict[tuple[Connection, LocalRoom], _Said] = {}
+        self._noisy: list[LocalRoom] = []
+        self._pending: dict[int, _Pending] = {}
+        self._reached: list[Reached] = []
+        self._bytes = 0
+
+    @property
+    def is_full(self) -> bool:
+        """True when this turn has so much to hand out that it should read no more."""
+        return self._bytes >= MOST_BYTES
+
+    @property
+    def is_waiting(self) -> bool:
+        """True while other loops have yet to say how many a batch has reached."""
+        return bool(self._pending)
+
+    # Commands
+
+    def carry_out(self, connection: Connection, effect: RoomEffect) -> None:
+        """Do what a command asks and answer the client."""
+        say = self._clients.say
+        match effect:
+            case TellRoom():
+                self._tell(connection, effect)
+            case EnterRoom():
+                say(connection, self._enter(connection, effect))
+            case ExitRoom():
+                say(connection, self._exit(connection, effect))
+            case ListRooms(tag):
+                say(connection, *words.listed(self._list(connection), tag))
+            case ListMembers():
+                say(connection, *self._list_members(effect))
+
+    def _enter(self, connection: Connection, effect: EnterRoom) -> bytes:
+        key = fold(effect.room)
+        if not self._table.capacity:
+            return words.no_rooms_here(effect)
+        membership = connection.rooms.get(key)
+        if membership is not None:
+            room = membership.room
+        elif len(connection.rooms) >= self._most_rooms:
+            return words.too_many(effect, len(connection.rooms))
+        else:
+            try:
+                room = self._members.enter(connection, key, effect.room)
+            except RoomsFull:
+                return words.rooms_full(effect)
+            connection.flags |= progress.IN_ROOMS
+        return words.entered(room.name, self._count(room), effect.tag)
+
+    def _exit(self, connection: Connection, effect: ExitRoom) -> bytes:
+        membership = connection.rooms.get(fold(effect.room))
+        if membership is None:
+            return self._not_in(effect)
+        self._members.exit(connection, membership)
+        return words.exited(membership.room.name, self._count(membership.room), effect.tag)
+
+    def _tell(self, connection: Connection, effect: TellRoom) -> None:
+        membership = connection.rooms.get(fold(effect.room))
+        if membership is None:
+            self._clients.say(connection, self._not_in(effect))
+            return
+        room = membership.room
+        said = self._said.get((connection, room))
+        if said is None:
+            origin = connection.origin
+            if origin is None:
+                origin = connection.origin = connection.introduce(*self._here)
+            said = self._said[connection, room] = _Said(connection, origin, room)
+        said.messages.append(effect.message)
+        said.tags.append(effect.tag)
+        if not said.origin.is_quiet:
+            connection.outstanding += 1
+        self._bytes += len(effect.message) * len(room.members)
+
+    def _not_in(self, effect: ExitRoom | TellRoom) -> bytes:
+        if self._table.find(fold(effect.room)) is None:
+            return words.no_room(effect)
+        return words.not_in(effect)
+
+    def _list(self, connection: Connection) -> list[tuple[bytes, int, bool]]:
+        found = []
+        for room, counts in self._table.all():
+            local = self._members.find(room.place, room.generation)
+            if local is not None:
+                counts[self._loop] = local.count
+            if members := sum(counts):
+                found.append((room.name, members, fold(room.name) in connection.rooms))
+        return sorted(found, key=lambda listed: fold(listed[0]))
+
+    def _list_members(self, effect: ListMembers) -> tuple[bytes, ...]:
+        room = self._table.find(fold(effect.room))
+        if room is None:
+            return (words.no_room(effect),)
+        local = self._members.find(room.place, room.generation)
+        names = [] if local is None else [member.session.name for member in local.members]
+        away = {} if local is None else local.away
+        names += [
+            held.name
+            for held in self._registry.members(room.place, progress.IN_ROOMS)
+            if (held.p_id, held.t_id) != self._here or held.slot in away
+        ]
+        return words.members_listed(room.name, names, effect.tag)
+
+    def _count(self, room: LocalRoom) -> int:
+        """Return how many members a room has in all loops."""
+        counts = self._table.counts(room.place)
+        return sum(counts) - counts[self._loop] + room.count
+
+    # Sending: what was said here goes to every loop that has members
+
+    def send(self) -> None:
+        """Make a batch of all that each client has said to each room, before the turn ends."""
+        for said in self._said.values():
+            batch = RoomBatch(
+                next(self._numbers), said.room.place, said.room.generation, said.room.name
+            )
+            section = b""
+            loops = 1
+            for loop, members in enumerate(self._table.counts(said.room.place)):
+                if members and loop != self._loop:
+                    section = section or envelope.pack_room_batch(batch, said.origin, said.messages)
+                    outbox = self._routes.outbox(*divmod(loop, self._threads))
+                    outbox.add(section)
+                    self._routes.hold_back(said.connection, outbox)
+                    loops += 1
+            if not said.origin.is_quiet:
+                self._pending[batch.batch] = _Pending(
+                    said.origin, said.room.name, said.tags, loops, 0
+                )
+            self._hear(said.room, said.origin, batch.batch, said.messages)
+        self._said.clear()
+
+    # Delivering: what was said anywhere goes to the members here
+
+    def receive_batch(self, batch: RoomBatch, origin: Origin, messages: list[bytes]) -> None:
+        """Take a batch of another loop."""
+        room = self._members.find(batch.place, batch.generation)
+        if room is not None:
+            self._bytes += sum(map(len, messages)) * len(room.members)
+            self._hear(room, origin, batch.batch, messages)
+        elif not origin.is_quiet:
+            self._reached.append((origin.header, batch.batch, batch.place, 0))
+
+    def _hear(self, room: LocalRoom, origin: Origin, batch: int, messages: list[bytes]) -> None:
+        if not room.heard:
+            self._noisy.append(room)
+        heading = words.heading(room.name, origin.name)
+        body = heading + (b"\n" + heading).join(messages)
+        room.heard.append(Heard(origin, batch, body, len(messages)))
+
+    def fan_out(self) -> list[Shared]:
+        """Hand what was heard in this turn to the members; return what many get alike."""
+        noisy, self._noisy = self._noisy, []
+        self._bytes = 0
+        is_alone = len(noisy) == 1
+        return [self._fan_out(room, is_alone=is_alone) for room in noisy]
+
+    def _fan_out(self, room: LocalRoom, *, is_alone: bool) -> Shared:
+        """Hand all of a room's batches to every member, but for those that he has sent himself."""
+        heard, room.heard = room.heard, []
+        body = b"\n".join([batch.body for batch in heard])
+        speakers = self._speakers(room, heard)
+        left_out = set()
+        alike: list[Connection] = []
+        for member in room.members:
+            if member.backlog is not None and not self._has_room(member, room, heard):
+                left_out.add(member)
+            elif member in speakers:
+                session = (member.slot, member.generation)
+                others = [b.body for b in heard if (b.origin.slot, b.origin.generation) != session]
+                if others:
+                    self._clients.say(member, *others)
+            elif member.out or not (is_alone or len(member.rooms) == 1):
+                self._clients.say(member, body)
+            else:
+                alike.append(member)
+        reached = len(room.members) - len(left_out)
+        for origin, batch, _, _ in heard:
+            if not origin.is_quiet:
+                speaker = self._clients.of_session(origin.slot, origin.generation)
+                is_among = speaker in room.members and speaker not in left_out
+                self._reached.append((origin.header, batch, room.place, reached - is_among))
+        return Shared(body + b"\n", alike)
+
+    def _speakers(self, room: LocalRoom, heard: list[Heard]) -> set[Connection]:
+        """Return the members here who have said something of it."""
+        speakers = set()
+        for origin, _, _, _ in heard:
+            speaker = self._clients.of_session(origin.slot, origin.generation)
+            if speaker is not None and speaker in room.members:
+                speakers.add(speaker)
+        return speakers
+
+    def _has_room(self, member: Connection, room: LocalRoom, heard: list[Heard]) -> bool:
+        """Say whether a slow reader can take more; else count what he misses."""
+        backlog = member.backlog
+        membership = room.members[member]
+        if backlog is not None and backlog.pending_bytes >= self._pending_limit:
+            membership.missed += sum(
+                batch.lines
+                for batch in heard
+                if (batch.origin.slot, batch.origin.generation) != (member.slot, member.generation)
+            )
+            self._members.note_change(member)
+            return False
+        self._tell_of_missed(member, room)
+        return True
+
+    def catch_up(self, member: Connection) -> None:
+        """Tell a slow reader, who has read all that there was, what he has missed."""
+        if member.backlog is None:
+            for membership in member.rooms.values():
+                if member in membership.room.members:
+                    self._tell_of_missed(member, membership.room)
+
+    def _tell_of_missed(self, member: Connection, room: LocalRoom) -> None:
+        membership = member.rooms[room.key]
+        if membership.missed:
+            self._clients.say(member, words.missed(room.name, membership.missed))
+            membership.missed = 0
+            self._members.note_change(member)
+
+    # Answering: how many were reached
+
+    def settle(self, unsent: Mapping[bytes, Connection]) -> None:
+        """Say of each batch how many it has reached, after everything was written that could be.
+
+        `unsent`: those who did not get all their bytes, some of them because they are gone.
+        """
+        lost = [member for member in unsent.values() if member.backlog is None and member.rooms]
+        for_loops: dict[tuple[int, int], list[tuple[int, int]]] = {}
+        for header, batch, place, reached in self._reached:
+            origin = Origin.parse(header[:-1])
+            left = reached - sum(1 for member in lost if _was_reached(member, place, origin))
+            for_loops.setdefault((origin.p_id, origin.t_id), []).append((batch, left))
+        self._reached.clear()
+        for loop, pairs in for_loops.items():
+            if loop == self._here:
+                self._receipts.has_answered |= bool(lost)  # or see `restore`
+                self.receive_reached(pairs)
+            else:
+                self._receipts.has_answered = True
+                self._routes.outbox(*loop).add(envelope.pack_reached(pairs))
+
+    def receive_reached(self, pairs: list[tuple[int, int]]) -> None:
+        """Add up what loops have reached; answer the batches of which all have said so."""
+        for batch, reached in pairs:
+            pending = self._pending.get(batch)
+            if pending is None:
+                continue  # of a predecessor who kept no record (`durability = "fast"`)
+            pending.loops -= 1
+            pending.reached += reached
+            if not pending.loops:
+                del self._pending[batch]
+                lines = words.told(pending.room, pending.reached, pending.tags)
+                self._receipts.answer(pending.origin, len(lines), lines)
+
+    # What outlives the process
+
+    def record(self) -> RoomsRecord | None:
+        """Return what a successor must know of this turn, for its record."""
+        memberships = self._members.record()
+        if not (memberships or self._pending or self._reached):
+            return None
+        pending = [
+            (batch, p.origin.header, p.room, p.tags, p.loops, p.reached)
+            for batch, p in self._pending.items()
+        ]
+        return RoomsRecord(memberships, pending, list(self._reached))
+
+    def publish(self) -> None:
+        """Bring into force what was recorded."""
+        self._members.publish()
+
+    def restore(self, record: Record | None, *, is_settled: bool) -> None:
+        """Go on where a predecessor was; its clients have been restored."""
+        self._members.reset_counts()
+        if record is None or record.rooms is None:
+            return
+        for batch, header, room, tags, loops, reached in record.rooms.pending:
+            origin = Origin.parse(header[:-1])
+            self._pending[batch] = _Pending(origin, room, tags, loops, reached)
+        if is_settled:
+            # We have added up what we reached of our own, and recorded nothing since: there was
+            # nothing to send. (Else `reached` is empty: it was settled before the record was made.)
+            self.receive_reached([(batch, n) for _, batch, _, n in record.rooms.reached])
+        else:
+            self._reached = record.rooms.reached
+
+
+def _was_reached(member: Connection, place: int, origin: Origin) -> bool:
+    """Say whether a client who is gone now was counted as reached by a batch in this turn."""
+    if (member.slot, member.generation) == (origin.slot, origin.generation):
+        return False
+    return any(m.room.place == place and not m.missed for m in member.rooms.values())

@@ -1,0 +1,1 @@
+"""Tests of prefork_chat.accounts, with real files and real hashes."""

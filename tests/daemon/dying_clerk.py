@@ -1,0 +1,59 @@
+"""A daemon whose accounts clerk dies, with its worker, where a test says. Run as the command.
+
+The file $DEATHS lists where: `asked` (before a question is looked at), `decided` (whatever is kept
+has been committed, and nobody has been told), `told` (the loop has the answer, and has not come to
+it). Each word is for one worker. `stuck` is a clerk that never comes to an answer.
+"""
+
+from __future__ import annotations
+
+import os
+import signal
+import sys
+import threading
+from pathlib import Path
+from typing import TYPE_CHECKING, Final
+
+from prefork_chat.cli.main import main
+from prefork_chat.worker.inquiries import Inquiries
+from prefork_chat.worker.registrar import Registrar
+
+if TYPE_CHECKING:
+    from prefork_chat.chat.effects import Answer
+    from prefork_chat.worker.clerk import Inquiry, Later
+
+DEATHS: Final = "DEATHS"
+PLACES: Final = ("asked", "decided", "told")
+STUCK: Final = "stuck"
+
+_answer = Registrar.answer
+
+
+def die(place: str) -> None:
+    """End this process if it is to die here."""
+    path = Path(os.environ[DEATHS])
+    places = path.read_text(encoding="ascii").split()
+    if places[:1] == [place]:
+        path.write_text(" ".join(places[1:]), encoding="ascii")
+        os.kill(os.getpid(), signal.SIGKILL)
+
+
+def answer(registrar: Registrar, inquiry: Inquiry) -> Answer | Later:
+    die("asked")
+    if Path(os.environ[DEATHS]).read_text(encoding="ascii") == STUCK:
+        threading.Event().wait()
+    answer = _answer(registrar, inquiry)
+    die("decided")
+    return answer
+
+
+def receive(inquiries: Inquiries, inquiry: Inquiry, answer: Answer) -> None:
+    inquiries.answers.append((inquiry, answer))
+    die("told")
+    inquiries._wake()
+
+
+if __name__ == "__main__":
+    setattr(Registrar, "answer", answer)  # noqa: B010 - mypy would not have it otherwise
+    setattr(Inquiries, "_receive", receive)  # noqa: B010
+    sys.exit(main())
