@@ -51,6 +51,7 @@ class Ingress:
         self._credit = float(config.burst_lines)
         self._credited_at = 0.0
         self._blocked_since: float | None = None
+        self._is_dropping = False
         self._counted = {"read": 0, "rejected": 0, "dropped": 0}
         self._untold = 0
         self._tell_at = 0.0
@@ -69,16 +70,18 @@ class Ingress:
 
     @property
     def fd(self) -> int | None:
-        """The descriptor to poll for reading; None: none now."""
-        if self._source is None or not (self._may_take() or self._blocked_since is not None):
+        """The descriptor to poll for reading; None: nothing is to be taken now."""
+        if self._source is None or self._read or not (self._may_take() or self._is_dropping):
             return None
-        return self._source.fileno() if not self._read else None
+        return self._source.fileno()
 
     def wake_at(self, now: float) -> float:
         """Return when `advance` has something to do by itself (monotonic seconds)."""
         wake_at = self.speaker.wake_at()
         if self._source is None:
             return min(wake_at, self._open_at)
+        if self._blocked_since is not None and not self._is_dropping:
+            return min(wake_at, self._blocked_since + PATIENCE_SECONDS)
         if self._read or not self._has_credit():
             return min(wake_at, now + LOOK_SECONDS)
         return min(wake_at, now + LOOK_SECONDS) if self._source.fileno() is None else wake_at
@@ -163,10 +166,11 @@ class Ingress:
         """Throw away what comes while nobody can say it, once its writers have waited enough."""
         if self.speaker.is_free:
             self._blocked_since = None
-            return
-        if self._blocked_since is None:
+        elif self._blocked_since is None:
             self._blocked_since = now
-        if now - self._blocked_since < PATIENCE_SECONDS:
+        since = self._blocked_since
+        self._is_dropping = since is not None and now - since >= PATIENCE_SECONDS
+        if not self._is_dropping:
             return
         for _ in range(_MOST_TAKEN):
             if not self._read and not self._take(now):
