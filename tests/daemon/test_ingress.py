@@ -188,6 +188,18 @@ def run(*words: str) -> subprocess.CompletedProcess[str]:
     )
 
 
+def test_rooms_are_spoken_to(local: Local) -> None:
+    bob = local.daemon.join("bob")
+    bob.send("ENTR #ops")
+    bob.read_until("OK ENTR #ops n=1")
+    local.write("CHAT #Ops backup done", "CHAT #ops and checked")
+    bob.expect("CHAT #ops cron backup done", "CHAT #ops cron and checked")
+    local.daemon.replace_worker(0)
+    local.daemon.replace_worker(1)
+    local.write("CHAT #ops still here")
+    bob.expect("CHAT #ops cron still here")
+
+
 def test_its_rate_is_kept(start: Callable[..., Local]) -> None:
     local = start()
     local.configure(lines_per_second=20, burst_lines=1)
