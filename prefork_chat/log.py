@@ -132,6 +132,7 @@ INGRESS_REJECTED: Final = "ingress.rejected"
 INGRESS_DROPPED: Final = "ingress.dropped"
 INGRESS_FAILED: Final = "ingress.failed"
 BOARD_FAILED: Final = "board.failed"
+LOCAL_FAILED: Final = "local.failed"
 METRICS_OPENED: Final = "metrics.opened"
 METRICS_FAILED: Final = "metrics.failed"
 
