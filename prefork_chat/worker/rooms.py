@@ -241,6 +241,7 @@ class Rooms:
                 self._pending[batch.batch] = _Pending(
                     said.origin, said.room.name, said.tags, loops, 0
                 )
+            self._table.count_said(said.room.place, self._loop, len(said.messages))
             self._hear(said.room, said.origin, batch.batch, said.messages)
             if self._events.is_watched:
                 heading = b"CHAT %b " % said.room.name
