@@ -50,7 +50,6 @@ class Clients:
 
     __slots__ = (
         "_epoll",
-        "_events",
         "_is_exact",
         "_keeper",
         "_over",
@@ -60,6 +59,7 @@ class Clients:
         "behind",
         "by_fd",
         "by_slot",
+        "events",
         "lost",
         "members",
         "present",
@@ -73,7 +73,7 @@ class Clients:
         self, epoll: select.epoll, inheritance: Inheritance, t_id: int, events: Events
     ) -> None:
         self._epoll = epoll
-        self._events = events
+        self.events = events
         self._registry = inheritance.registry
         self._keeper = inheritance.keeper
         self._is_exact = inheritance.config.server.durability == "exact"
@@ -127,7 +127,7 @@ class Clients:
         """Free the names of those who have left (takes the registry's write semaphore)."""
         for connection in self._withdrawn:
             self._registry.withdraw(connection.slot, connection.generation)
-            self._events.left(connection.session.name)
+            self.events.left(connection.session.name)
         self._withdrawn.clear()
 
     def say(self, connection: Connection, *lines: bytes) -> None:

@@ -137,9 +137,7 @@ class Loop:
         self._routes = Routes(inheritance, t_id, self._epoll, self._clients)
         self._receipts = Receipts(inheritance, t_id, self._clients, self._routes)
         self._departures = Departures(self._clients, config.server.login_seconds)
-        self._rooms = Rooms(
-            inheritance, t_id, self._clients, self._routes, self._receipts, events=self._events
-        )
+        self._rooms = Rooms(inheritance, t_id, self._clients, self._routes, self._receipts)
         self._inquiries = Inquiries(backroom.clerks, self._clients, self._rouse)
         self._operator = Operator(inheritance, self._clients, self._departures, self._events)
         credentials = Credentials(inheritance, backroom.logins)
@@ -368,7 +366,7 @@ class Loop:
             size = len(chunk) - decoder.forget_partial()
         else:
             size = len(chunk)
-        self._transaction.inputs.append((connection, 0 if rest else size, len(chunk)))
+        self._transaction.inputs.append((connection, size, len(chunk)))
         if event & HUNG_UP or len(chunk) == READ_BYTES or rest:
             self._read_on(connection, size, event, now)
         if self._pace.is_limited:

@@ -48,7 +48,6 @@ if TYPE_CHECKING:
     from prefork_chat.inheritance import Inheritance
     from prefork_chat.worker.clients import Clients
     from prefork_chat.worker.connection import Connection
-    from prefork_chat.worker.events import Events
     from prefork_chat.worker.journal import Reached, Record
     from prefork_chat.worker.receipts import Receipts
     from prefork_chat.worker.routes import Routes
@@ -102,8 +101,6 @@ class Rooms:
         clients: Clients,
         routes: Routes,
         receipts: Receipts,
-        *,
-        events: Events,
     ) -> None:
         self._here = (inheritance.p_id, t_id)
         self._threads = inheritance.table.threads
@@ -116,7 +113,7 @@ class Rooms:
         self._members = clients.members
         self._routes = routes
         self._receipts = receipts
-        self._events = events
+        self._events = clients.events
         self.presence = Presence(inheritance, t_id, clients, routes)
         self._numbers = count((inheritance.generation << GENERATION_SHIFT) + 1)
         self._said: dict[tuple[Connection, LocalRoom], _Said] = {}
@@ -244,6 +241,7 @@ class Rooms:
                 self._pending[batch.batch] = _Pending(
                     said.origin, said.room.name, said.tags, loops, 0
                 )
+            self._table.count_said(said.room.place, self._loop, len(said.messages))
             self._hear(said.room, said.origin, batch.batch, said.messages)
             if self._events.is_watched:
                 heading = b"CHAT %b " % said.room.name
