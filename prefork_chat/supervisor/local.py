@@ -57,31 +57,32 @@ class LocalObject(Struct, frozen=True):
 
 
 class LocalObjects:
-    """All of them. Owner: the supervisor's thread. `fifos` are open descriptors, by path."""
+    """All of them. Owner: the supervisor's thread."""
 
     def __init__(self, runtime: RuntimeDirectory) -> None:
         """Read what is listed; nothing is touched."""
         self._runtime: Final = runtime
         self._log: Final = get_logger()
         self._listed: Final = {(each.kind, each.path): each for each in self._read()}
-        self.fifos: Final[dict[str, int]] = {}
+        self._fifos: Final[dict[str, int]] = {}
 
     def put_up(self, config: Config) -> None:
         """Make what the configuration wants and is not there, remove what it does not want.
 
-        Raises StartError: something is in the way of an object, or it cannot be had.
+        Raises StartError: something is in the way of an object, or it cannot be had. Nothing has
+        been removed then; the last configuration puts things right again.
         """
         wanted = self._wanted(config)
-        for name in [name for name in self._listed if name not in wanted]:
-            if self._remove(name):
-                self._log.info(LEFTOVER_REMOVED, kind=name[0], name=name[1])
         for kind, path in wanted:
             with _told(kind, path):
                 self._put_up(kind, path)
                 KINDS[kind].permit(path, *wanted[kind, path])
-                if kind == FIFO and path not in self.fifos:
+                if kind == FIFO and path not in self._fifos:
                     flags = os.O_RDWR | os.O_NONBLOCK | os.O_CLOEXEC | os.O_NOFOLLOW
-                    self.fifos[path] = os.open(path, flags)
+                    self._fifos[path] = os.open(path, flags)
+        for name in [name for name in self._listed if name not in wanted]:
+            if self._remove(name):
+                self._log.info(LEFTOVER_REMOVED, kind=name[0], name=name[1])
 
     def remove(self) -> None:
         """Remove them all, and the list."""
@@ -96,9 +97,9 @@ class LocalObjects:
 
     def close(self) -> None:
         """Close the FIFOs in this process."""
-        for fd in self.fifos.values():
+        for fd in self._fifos.values():
             os.close(fd)
-        self.fifos.clear()
+        self._fifos.clear()
 
     def _wanted(self, config: Config) -> dict[tuple[str, str], tuple[int, int, int]]:
         """Return what is to be there, with mode, uid and gid."""
@@ -130,8 +131,8 @@ class LocalObjects:
     def _remove(self, name: tuple[str, str]) -> bool:
         """Remove what is listed, and still ours; False if it was gone."""
         kind, path = name
-        if kind == FIFO and path in self.fifos:
-            os.close(self.fifos.pop(path))
+        if kind == FIFO and path in self._fifos:
+            os.close(self._fifos.pop(path))
         is_there = False
         try:
             is_there = self._listed[name].is_there()

@@ -34,6 +34,7 @@ POSIX_QUEUE: Final = "posix-queue"
 _QUEUE_MESSAGES: Final = 10  # mq_overview(7): what any user may have
 _MESSAGE_BYTES: Final = 1024
 """Longest message of a POSIX queue: the longest line of the protocol."""
+_MOST_WAITING: Final = 10_000
 
 
 @dataclass(frozen=True, slots=True)
@@ -148,6 +149,16 @@ def _permit_posix_queue(name: str, mode: int, uid: int, gid: int) -> None:
         queue.close()
 
 
+def _remove_posix_queue(name: str) -> None:
+    """Remove it, and let those go who wait for room in it: its end would not wake them."""
+    queue = ipc.PosixQueue.open(name)
+    ipc.remove_posix_queue(name)
+    for _ in range(_MOST_WAITING):
+        if queue.take() is None:
+            break
+    queue.close()
+
+
 def board_key(directory: str) -> int:
     """Return the key of the board of a runtime directory."""
     return ipc.system_v_key(Path(directory), layout.PROJECT)
@@ -178,6 +189,6 @@ KINDS: Final = {
     FIFO: Kind(_make_fifo, _look_at_file, os.unlink, _permit_file),
     SYSV_QUEUE: Kind(_make_sysv_queue, _look_at_sysv_queue, _remove_sysv_queue, _permit_sysv_queue),
     POSIX_QUEUE: Kind(
-        _make_posix_queue, _look_at_posix_queue, ipc.remove_posix_queue, _permit_posix_queue
+        _make_posix_queue, _look_at_posix_queue, _remove_posix_queue, _permit_posix_queue
     ),
 }

@@ -369,7 +369,7 @@ class Loop:
             size = len(chunk) - decoder.forget_partial()
         else:
             size = len(chunk)
-        self._transaction.inputs.append((connection, 0 if rest else size, len(chunk)))
+        self._transaction.inputs.append((connection, size, len(chunk)))
         if event & HUNG_UP or len(chunk) == READ_BYTES or rest:
             self._read_on(connection, size, event, now)
         if self._pace.is_limited:

@@ -247,6 +247,7 @@ class Rooms:
             if not said.origin.is_quiet:
                 pending = _Pending(said.origin, room.name, said.tags, 1 + len(others), 0)
                 self._pending[number] = pending
+            self._table.count_said(room.place, self._loop, len(said.messages))
             self._hear(room, batch, said.origin, said.messages)
             if self._events.is_watched:
                 heading = b"CHAT %b " % said.room.name

@@ -21,9 +21,12 @@ if TYPE_CHECKING:
     from tests.supervisor.conftest import StartDaemon
 
 WHILE_ALIVE = [
+    "board",
     "semaphore accept 0",
     "semaphore write 0",
     "admin",
+    "door",
+    "local",
     "objects",
     "spill",
     "supervisor.pid",
