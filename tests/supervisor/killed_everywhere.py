@@ -138,8 +138,8 @@ def main(directory: Path, first: int, step: int) -> int:
         return 0 if sorted(left) == sorted([*theirs, "run"]) and fatal > 300 else 1
     finally:
         for kind, path in ways_in.items():
-            if KINDS[kind].look(path) is not None:
-                KINDS[kind].remove(path)
+            if (identity := KINDS[kind].look(path)) is not None:
+                KINDS[kind].remove(path, identity)
         memory.close_fd()
         DaemonObjects(runtime_dir).remove()
 

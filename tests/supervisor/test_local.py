@@ -11,6 +11,7 @@ import posix_ipc
 import pytest
 
 from prefork_chat.board.board import key_of
+from prefork_chat.channels.errors import NoServer
 from prefork_chat.channels.ipc import SysvMemory, SysvQueue
 from prefork_chat.config import BoardConfig, Config, IngressConfig
 from prefork_chat.errors import StartError
@@ -153,6 +154,28 @@ def test_what_is_not_wanted_any_more_goes(place: Place) -> None:
     assert place.there() == {FIFO}
     local.put_up(place.config("posix-queue"))
     assert place.there() == {BOARD, POSIX_QUEUE}
+
+
+def test_a_queue_whose_key_file_somebody_has_removed_is_found_all_the_same(place: Place) -> None:
+    local = LocalObjects(place.runtime)
+    local.put_up(place.config("sysv-queue"))
+    key = queue_key(place.names["sysv-queue"])
+    (place.path / "key").unlink()
+    (place.path / "other").touch()  # so that the next file has another inode
+    local.put_up(place.config("sysv-queue"))
+    assert SysvQueue.open(queue_key(place.names["sysv-queue"]), 100).count == 0
+    (place.path / "key").unlink()
+    last = queue_key_of_listed(place)
+    local.remove()
+    for each in (key, last):
+        with pytest.raises(NoServer):
+            SysvQueue.open(each, 100)
+
+
+def queue_key_of_listed(place: Place) -> int:
+    (listed,) = [each for each in place.listed() if each.kind == SYSV_QUEUE]
+    assert listed.identity is not None
+    return listed.identity[1]
 
 
 def test_permissions_and_owners_are_set_anew_each_time(place: Place) -> None:
