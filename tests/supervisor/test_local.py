@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import os
+import signal
 import stat
+import sys
 from typing import TYPE_CHECKING
 
 import msgspec
@@ -25,6 +27,7 @@ from prefork_chat.supervisor.localkinds import (
     queue_key,
 )
 from prefork_chat.supervisor.runtime import RuntimeDirectory
+from tests.supervisor.killed_everywhere import Executioner
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -145,6 +148,32 @@ def test_what_was_listed_and_not_confirmed_is_ours(place: Place) -> None:
     local.put_up(place.config("fifo"))
     assert place.there() == {BOARD, FIFO}
     assert all(each.identity is not None for each in place.listed())
+
+
+@pytest.mark.slow
+def test_killed_at_every_statement_nothing_is_left_for_good(place: Place) -> None:
+    """All is made and removed, killed at the first statement, the second … until it gets through.
+
+    Each goes on with what the one before has left; the last one leaves nothing.
+    """
+    code, fatal = -signal.SIGKILL, 0
+    while code == -signal.SIGKILL:
+        fatal += 1
+        pid = os.fork()
+        if pid == 0:
+            sys.settrace(Executioner(fatal))
+            local = LocalObjects(place.runtime)
+            local.put_up(place.all)
+            local.put_up(place.config("sysv-queue"))
+            local.remove()
+            sys.settrace(None)
+            os._exit(0)
+        code = os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1])
+    assert code == 0
+    assert fatal > 200
+    assert place.there() == set()
+    assert os.listdir(place.path) == ["run"]
+    assert os.listdir(place.run) == []
 
 
 def test_what_is_not_wanted_any_more_goes(place: Place) -> None:
