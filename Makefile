@@ -5,6 +5,8 @@
 PYTHON ?= python3 python3.13 python3.12 python3.11 python3.14
 # Arguments of `make run` for the daemon, such as ARGS='--workers 4 --listen 0.0.0.0:7000'.
 ARGS ?=
+# Arguments of `make bench`, such as BENCH_ARGS='--quick --fetch' (see: make bench BENCH_ARGS=--help).
+BENCH_ARGS ?=
 # Arguments of `make test` for pytest, such as PYTEST_ARGS='-m "not slow"'.
 PYTEST_ARGS ?=
 
@@ -16,11 +18,11 @@ lock := uv pip compile --quiet --universal --python-version 3.11 --generate-hash
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help run test lock clean
+.PHONY: help run test bench lock clean
 
 # An interpreter that has gone (an upgrade of the system) takes the old .venv with it.
 ifneq ($(shell test -x $(python) && echo yes),yes)
-.PHONY: $(venv)/.made $(venv)/.installed $(venv)/.installed-tests
+.PHONY: $(venv)/.made $(venv)/.installed $(venv)/.installed-tests $(venv)/.installed-bench
 endif
 
 help: ## Say what can be made
@@ -40,9 +42,14 @@ test: $(venv)/.installed-tests ## Check style, types and layers, run all tests, 
 	$(python) -m coverage report
 	@$(python) tests/skipped.py .cache/tests-*.xml
 
+bench: $(venv)/.installed-bench ## Compare with other servers (20 minutes); BENCH_ARGS='--quick' takes two
+	$(python) -m benchmarks compare $(BENCH_ARGS)
+
 lock: ## Renew the lock files from pyproject.toml (for maintainers; needs uv)
 	$(lock) --output-file requirements.lock
 	$(lock) --extra test --constraints requirements.lock --output-file tests/requirements.lock
+	$(lock) --extra bench --constraints requirements.lock --constraints tests/requirements.lock \
+		--output-file benchmarks/requirements.lock
 
 clean: ## Remove all that was made
 	rm -rf $(venv) .cache .coverage .coverage.* .hypothesis .mypy_cache .pytest_cache .ruff_cache
@@ -84,4 +91,9 @@ $(venv)/.installed-tests: tests/requirements.lock $(venv)/.installed
 	@echo 'installing what its tests need into $(venv)'
 	@$(install) --requirement tests/requirements.lock
 	@mkdir -p .cache
+	@touch $@
+
+$(venv)/.installed-bench: benchmarks/requirements.lock $(venv)/.installed
+	@echo 'installing what the comparison needs into $(venv)'
+	@$(install) --requirement benchmarks/requirements.lock
 	@touch $@

@@ -1,160 +1,26 @@
-"""`python -m benchmarks`: chooses scenarios, runs their rounds, prints the table.
-
-Exit codes: 0 all was sound; 1 something was lost, doubled, reordered, refused or complained of; 2 a
-benchmark could not be run.
-"""
+"""`python -m benchmarks`: the first word says which benchmark; anything else is for `measure`."""
 
 from __future__ import annotations
 
-import argparse
-import json
 import sys
-from dataclasses import replace
-from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
-from benchmarks.build import BuildError, build_loadgen
-from benchmarks.daemon import DaemonError, Server
-from benchmarks.load import Load, LoadError
-from benchmarks.processes import raise_fd_limit
-from benchmarks.report import Result, document, table
-from benchmarks.rounds import Round, Setup, run_round
-from benchmarks.scenarios import SCENARIOS, Scenario
+from benchmarks import adoption, compare, measure
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Callable, Sequence
+
+COMMANDS: Final[dict[str, Callable[[Sequence[str]], int]]] = {
+    "adoption": adoption.main,
+    "compare": compare.main,
+}
 
 
-def main(arguments: Sequence[str] | None = None) -> int:
+def main(words: Sequence[str]) -> int:
     """Run what the command line asks for; return the exit code."""
-    parser = _parser()
-    chosen = parser.parse_args(arguments)
-    if chosen.list:
-        for scenario in SCENARIOS:
-            print(f"{scenario.name:16} {scenario.question}")
-        return 0
-    raise_fd_limit()
-    try:
-        scenarios = _scenarios(chosen)
-        setup = _setup(chosen)
-        results = [_run(setup, scenario, chosen) for scenario in scenarios]
-    except (BuildError, DaemonError, LoadError) as error:
-        print(f"benchmarks: {error}", file=sys.stderr)
-        return 2
-    except KeyboardInterrupt:
-        print("benchmarks: interrupted", file=sys.stderr)
-        return 2
-    print(table(results))
-    if chosen.json:
-        settings = {"server": dict(setup.options), "transport": setup.transport}
-        chosen.json.write_text(json.dumps(document(results, settings), indent=2) + "\n")
-    return 1 if any(result.trouble for result in results) else 0
-
-
-def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(
-        prog="python -m benchmarks",
-        description="Measure the daemon: a fresh one per round, medians over the rounds.",
-        allow_abbrev=False,
-    )
-    names = [scenario.name for scenario in SCENARIOS]
-    parser.add_argument(
-        "scenario", nargs="*", metavar="SCENARIO", help=f"{', '.join(names)}; default: all"
-    )
-    parser.add_argument("--list", action="store_true", help="list the scenarios and end")
-    parser.add_argument("--json", metavar="FILE", type=Path, help="write every round there, too")
-    parser.add_argument("--rounds", type=int, default=3, help="rounds per scenario (%(default)s)")
-    parser.add_argument("--seed", type=int, default=1, help="of the destinations (%(default)s)")
-    _add_load_options(parser.add_argument_group("load, instead of the scenario's own"))
-    _add_server_options(parser.add_argument_group("server"))
-    return parser
-
-
-def _add_load_options(group: argparse._ArgumentGroup) -> None:
-    group.add_argument("--clients", type=int)
-    group.add_argument("--in-flight", type=int, metavar="N", help="messages per client")
-    group.add_argument("--payload", type=int, metavar="BYTES", dest="payload_bytes")
-    group.add_argument("--rate", type=float, metavar="N", help="messages a second in all; 0: any")
-    group.add_argument("--lanes", type=int, metavar="N", help="clients that connect at a time")
-    group.add_argument("--processes", type=int, metavar="N", help="of the generator")
-    group.add_argument("--warm-up", type=float, metavar="SECONDS", dest="warm_up_seconds")
-    group.add_argument("--seconds", type=float, help="of the measured window")
-    replies = group.add_mutually_exclusive_group()
-    replies.add_argument("--receipts", action="store_const", const=True, help="with OK CHAT")
-    replies.add_argument("--quiet", action="store_const", const=False, dest="receipts")
-
-
-def _add_server_options(group: argparse._ArgumentGroup) -> None:
-    group.add_argument("--workers", type=int, default=2, help="worker processes (%(default)s)")
-    group.add_argument("--threads", type=int, default=2, help="loop threads each (%(default)s)")
-    group.add_argument(
-        "--set",
-        metavar="KEY=VALUE",
-        action="append",
-        default=[],
-        help="a configuration key of the daemon and its value in TOML: server.turn_lock=false",
-    )
-    group.add_argument("--transport", choices=("tcp", "unix"), default="tcp")
-    group.add_argument("--server-cpus", type=_cpus, metavar="LIST", help="such as 0 or 0,1")
-    group.add_argument("--generator-cpus", type=_cpus, metavar="LIST")
-    group.add_argument(
-        "--connect", metavar="ADDRESS", help="measure the server that listens there; starts none"
-    )
-    group.add_argument("--pid", type=int, help="with --connect: root of its process tree")
-
-
-def _cpus(text: str) -> frozenset[int]:
-    return frozenset(int(number) for number in text.split(","))
-
-
-def _scenarios(chosen: argparse.Namespace) -> list[Scenario]:
-    known = {scenario.name: scenario for scenario in SCENARIOS}
-    for name in chosen.scenario:
-        if name not in known:
-            raise LoadError(f"no scenario {name}; there are {', '.join(known)}")
-    fields = Load.__dataclass_fields__
-    given = {name: value for name, value in vars(chosen).items() if name in fields}
-    changes = {name: value for name, value in given.items() if value is not None}
-    names = chosen.scenario or known
-    return [replace(known[name], load=replace(known[name].load, **changes)) for name in names]
-
-
-def _setup(chosen: argparse.Namespace) -> Setup:
-    options = {"server.workers": str(chosen.workers), "server.threads": str(chosen.threads)}
-    for assignment in chosen.set:
-        key, equals, value = assignment.partition("=")
-        if not equals:
-            raise DaemonError(f"--set {assignment}: expected KEY=VALUE")
-        options[key.strip()] = value.strip()
-    return Setup(
-        binary=build_loadgen(),
-        server=Server(chosen.connect, chosen.pid) if chosen.connect else None,
-        options=options,
-        transport=chosen.transport,
-        server_cpus=chosen.server_cpus,
-        generator_cpus=chosen.generator_cpus,
-    )
-
-
-def _run(setup: Setup, scenario: Scenario, chosen: argparse.Namespace) -> Result:
-    rounds: list[Round] = []
-    for number in range(1, chosen.rounds + 1):
-        title = f"{scenario.name} {number}/{chosen.rounds}"
-
-        def tell(joined: int, title: str = title) -> None:
-            _show(f"{title}: {joined:,} joined")
-
-        _show(title)
-        rounds.append(run_round(setup, scenario.load, chosen.seed + number, tell))
-    _show("")
-    return Result(scenario, tuple(rounds))
-
-
-def _show(text: str) -> None:
-    """Say on a terminal what is going on, in one line that is written over."""
-    if sys.stderr.isatty():
-        print(f"\r\x1b[K{text}", end="", file=sys.stderr, flush=True)
+    command = COMMANDS.get(words[0]) if words else None
+    return measure.main(words) if command is None else command(words[1:])
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(main(sys.argv[1:]))

@@ -34,7 +34,10 @@ from benchmarks.rounds import Round, Setup, run_round
 from benchmarks.scenarios import SCENARIOS
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
+    from collections.abc import Callable, Iterator, Sequence
+    from contextlib import AbstractContextManager
+
+    from benchmarks.load import Load
 
 ANSWER_SECONDS: Final = 60.0
 _MOST_EVENTS: Final = 1024
@@ -162,25 +165,23 @@ def measure(clients_count: int, kills: int, threads: int) -> Waits:
 def compare(rounds: int) -> list[Result]:
     """Measure what a message costs, exact and fast in turns."""
     binary = build_loadgen()
+    starts = {mode: _start(mode) for mode in _MODES}
     results = []
     for scenario in (each for each in SCENARIOS if each.name in _COMPARED):
         found: dict[str, list[Round]] = {mode: [] for mode in _MODES}
         for number in range(rounds):
             for mode in _MODES:
-                setup = Setup(
-                    binary=binary,
-                    server=None,
-                    options={"server.durability": json.dumps(mode)},
-                    transport="tcp",
-                    server_cpus=None,
-                    generator_cpus=None,
-                )
+                setup = Setup(binary=binary, start=starts[mode], generator_cpus=None)
                 found[mode].append(run_round(setup, scenario.load, number + 1, lambda _: None))
         results += [
             Result(replace(scenario, name=f"{scenario.name} {mode}"), tuple(found[mode]))
             for mode in _MODES
         ]
     return results
+
+
+def _start(mode: str) -> Callable[[Load], AbstractContextManager[Server]]:
+    return lambda _: serve({"server.durability": json.dumps(mode)}, "tcp", None)
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

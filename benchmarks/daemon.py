@@ -26,6 +26,7 @@ from benchmarks.build import ROOT
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
 
+DEFAULT_MAX_CLIENTS: Final = 10_000  # the daemon's server.max_clients
 START_SECONDS: Final = 20.0
 STOP_SECONDS: Final = 20.0  # beyond the daemon's own stop_seconds
 
@@ -48,6 +49,12 @@ class Server:
             return []
         lines = self.log.read_text(encoding="utf-8", errors="replace").splitlines()
         return [line for line in lines if _level(line) in {"warning", "error", "critical"}]
+
+
+def roomy(options: Mapping[str, str], clients: int) -> dict[str, str]:
+    """Return `options` for a daemon that is not full before so many clients are joined."""
+    needed = {"server.max_clients": str(clients)} if clients > DEFAULT_MAX_CLIENTS else {}
+    return needed | dict(options)
 
 
 @contextlib.contextmanager

@@ -21,6 +21,7 @@ if TYPE_CHECKING:
 STOP_SECONDS: Final = 5.0
 
 Mode: TypeAlias = Literal["chat", "idle", "join"]
+Dialect: TypeAlias = Literal["native", "irc"]
 
 
 class LoadError(Exception):
@@ -31,13 +32,20 @@ class LoadError(Exception):
 class Load:
     """One run of the generator.
 
-    chat: `clients` talk at random, each with `in_flight` messages under way, or all together with
-    `rate` messages a second if that is not 0. idle: they join and hold still. join: `lanes` clients
-    at a time connect, JOIN and LEAV, over and over. Otherwise `lanes` is how many connect at once.
+    chat: `talkers` of the `clients` (0: all) talk at random, each with `in_flight` messages under
+    way, or all together with `rate` messages a second if that is not 0; the others hold still. With
+    a `room`, all clients are in it and the talkers talk there. idle: they join and hold still.
+    join: `lanes` clients at a time connect, JOIN and LEAV, over and over. Otherwise `lanes` is how
+    many connect at once. With a `password`, clients make accounts of their names.
     """
 
     mode: Mode = "chat"
+    dialect: Dialect = "native"
     clients: int = 200
+    talkers: int = 0
+    room: bool = False
+    password: str = ""
+    quick_ack: bool = False  # acknowledge at once: a server that waits for it (Nagle) does not wait
     in_flight: int = 32
     payload_bytes: int = 64
     receipts: bool = False
@@ -50,10 +58,12 @@ class Load:
 
     def arguments(self, address: str, seed: int) -> list[str]:
         """Return the generator's arguments for a run against the server at `address`."""
-        words = {
+        words: dict[str, object] = {
             "connect": address,
             "mode": self.mode,
+            "dialect": self.dialect,
             "clients": self.clients,
+            "talkers": self.talkers,
             "in-flight": self.in_flight,
             "payload": self.payload_bytes,
             "lanes": self.lanes,
@@ -65,8 +75,17 @@ class Load:
         }
         if self.rate > 0:
             words["rate"] = self.rate
+        if self.password:
+            words["password"] = self.password
         pairs = [text for key, value in words.items() for text in (f"--{key}", str(value))]
-        return [*pairs, "--receipts" if self.receipts else "--quiet", "--hold"]
+        switches = {
+            "--receipts": self.receipts,
+            "--quiet": not self.receipts,
+            "--room": self.room,
+            "--quick-ack": self.quick_ack,
+            "--hold": True,
+        }
+        return [*pairs, *(switch for switch, is_on in switches.items() if is_on)]
 
 
 class Progress(msgspec.Struct, frozen=True, tag_field="event", tag="progress"):

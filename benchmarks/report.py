@@ -7,7 +7,7 @@ import platform
 from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Final
 
-from benchmarks.rounds import Figures, Round, median
+from benchmarks.rounds import OTHERS_LIMIT_CORES, Figures, Round, median
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
@@ -15,9 +15,7 @@ if TYPE_CHECKING:
     from benchmarks.scenarios import Scenario
 
 # A generator process that is busier than this may be the limit, and not the server.
-_GENERATOR_LIMIT_CORES: Final = 0.95
-# The rest of the machine, the driver's own reading of /proc included, should stay below this.
-_OTHERS_LIMIT_CORES: Final = 0.15
+GENERATOR_LIMIT_CORES: Final = 0.95
 
 
 @dataclass(frozen=True, slots=True)
@@ -129,10 +127,10 @@ def _remarks(result: Result) -> list[str]:
     name = result.scenario.name
     remarks: list[str] = []
     busy = result.figures["generator_cores"] / result.scenario.load.processes
-    if busy > _GENERATOR_LIMIT_CORES:
+    if busy > GENERATOR_LIMIT_CORES:
         remarks.append(f"{name}: the generator was busy all the time; give it --processes")
     others = result.figures.get("other_cores", 0)
-    if others > _OTHERS_LIMIT_CORES:
+    if others > OTHERS_LIMIT_CORES:
         remarks.append(f"{name}: other processes used {others:.2f} cores: do not trust the figures")
     if result.trouble:
         counts = ", ".join(f"{count} {what}" for what, count in result.trouble.items())

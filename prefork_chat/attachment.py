@@ -30,6 +30,7 @@ if TYPE_CHECKING:
 REGISTRY: Final = "registry"
 SUPERVISOR: Final = "supervisor"
 PAIRS: Final = "pairs"
+CONSOLES: Final = "consoles"
 
 _READ_BYTES: Final = 65_536
 _MOST_DESCRIPTORS: Final = 253  # SCM_MAX_FD

@@ -37,8 +37,8 @@ _KEEPALIVE_MAX_PROBES: Final = 127  # MAX_TCP_KEEPCNT in net/tcp.h
 LogLevel: TypeAlias = Literal["debug", "info", "warning", "error"]
 LogFormat: TypeAlias = Literal["auto", "json", "console"]
 Durability: TypeAlias = Literal["exact", "fast"]
-IngressKind: TypeAlias = Literal["fifo", "sysv-queue", "posix-queue"]
 PlainText: TypeAlias = Literal["local", "anywhere"]
+IngressKind: TypeAlias = Literal["fifo", "sysv-queue", "posix-queue"]
 
 
 Count: TypeAlias = Annotated[int, Meta(ge=1)]
@@ -66,7 +66,7 @@ class ServerConfig(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True
     state_dir: Annotated[
         str,
         Meta(
-            description="Directory of what outlives the daemon: accounts and history. Empty: "
+            description="Directory of what outlives the daemon: accounts, history, bans. Empty: "
             "$STATE_DIRECTORY, else $XDG_STATE_HOME/prefork-chat, else ~/.local/state/prefork-chat."
         ),
     ] = ""
@@ -266,6 +266,18 @@ class AccountsConfig(Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
     ] = 8
 
 
+class OperatorConfig(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """What the operator's console shows."""
+
+    see_messages: Annotated[
+        bool,
+        Meta(
+            description="The console shows what people write to each other, and the greeting tells "
+            "them so; otherwise only who writes to whom."
+        ),
+    ] = False
+
+
 class LogConfig(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """What is logged, where and how."""
 
@@ -351,9 +363,10 @@ class Config(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     history: HistoryConfig = HistoryConfig()
     respawn: RespawnConfig = RespawnConfig()
     tcp: TcpConfig = TcpConfig()
+    accounts: AccountsConfig = AccountsConfig()
+    operator: OperatorConfig = OperatorConfig()
     board: BoardConfig = BoardConfig()
     metrics: MetricsConfig = MetricsConfig()
-    accounts: AccountsConfig = AccountsConfig()
     log: LogConfig = LogConfig()
     ingress: tuple[IngressConfig, ...] = ()
 

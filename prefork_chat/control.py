@@ -5,6 +5,9 @@ request, the supervisor any number of `Worker`, `Client` or others, and one `Don
 the end. Each is one line of JSON, told by its `kind`. An operation that takes its time is answered
 when it is over; one that ends the daemon is answered by the end of the connection.
 
+A console's `Visit` is answered by `Seated`, and its connection stays: where it ends, so does the
+visit.
+
 Descriptors are handed over by SCM_RIGHTS (unix(7)) with the bytes of `Handed` lines or before them,
 in the order of the names that all those lines have.
 
@@ -76,7 +79,15 @@ class Post(Struct, frozen=True, tag="post", tag_field="kind"):
     text: str
 
 
-Request: TypeAlias = Workers | Clients | Recycle | Reload | Upgrade | Drain | Stop | Attach | Post
+class Visit(Struct, frozen=True, tag="visit", tag_field="kind"):
+    """Give a console a place for as long as this connection lasts; `wants_events`: to look on."""
+
+    wants_events: bool
+
+
+Request: TypeAlias = (
+    Workers | Clients | Recycle | Reload | Upgrade | Drain | Stop | Attach | Post | Visit
+)
 
 
 class Worker(Struct, frozen=True, tag="worker", tag_field="kind"):
@@ -121,6 +132,19 @@ class Handed(Struct, frozen=True, tag="handed", tag_field="kind"):
     names: tuple[str, ...]
 
 
+class Seated(Struct, frozen=True, tag="seated", tag_field="kind"):
+    """A console has its place: the pair of that number is its own, the visit its mark on it.
+
+    `state_dir` is the daemon's directory of what outlives it; `shows_text`: messages are shown with
+    what they say.
+    """
+
+    place: int
+    visit: int
+    state_dir: str
+    shows_text: bool
+
+
 class Done(Struct, frozen=True, tag="done", tag_field="kind"):
     """It is done; `text` says what."""
 
@@ -133,7 +157,7 @@ class Failed(Struct, frozen=True, tag="failed", tag_field="kind"):
     text: str
 
 
-Answer: TypeAlias = Worker | Client | Attached | Handed | Done | Failed
+Answer: TypeAlias = Worker | Client | Attached | Handed | Seated | Done | Failed
 
 _encoder: Final = msgspec.json.Encoder()
 _request_decoder: Final[msgspec.json.Decoder[Request]] = msgspec.json.Decoder(Request)

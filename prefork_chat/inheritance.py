@@ -10,6 +10,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
 
+from prefork_chat.registry.layout import CONSOLES
+
 if TYPE_CHECKING:
     import socket
     from collections.abc import Mapping
@@ -42,9 +44,14 @@ means. (The registry's layout has a number of its own.)
 def senders(workers: int, threads: int) -> int:
     """Return how many number their datagrams: loop (p_id, t_id) is p_id * threads + t_id.
 
-    Behind the loops come the attendants, by place.
+    Behind the loops come the attendants, by place, and then the operator's consoles.
     """
-    return workers * threads + len(ATTENDANTS)
+    return workers * threads + len(ATTENDANTS) + CONSOLES
+
+
+def sender_of_console(workers: int, threads: int, place: int) -> int:
+    """The index under which the datagrams of the console at a place are numbered."""
+    return senders(workers, threads) - CONSOLES + place
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,11 +1,12 @@
-"""The two arrays of datagram socketpairs that carry everything between processes and loops.
+"""The arrays of datagram socketpairs that carry everything between processes and loops.
 
 Decides how a datagram gets into a process (its parent-level pair) and from there into a loop (its
 thread-level pair). The supervisor creates the arrays once, before the first fork, and keeps both
 ends of every pair open for as long as it lives: what is queued for a worker that died waits for
 its successor. Workers inherit them and use file descriptors only: anybody writes to an inlet, only
 the router of `p_id` reads the parent-level outlet of `p_id`, only loop (p_id, t_id) reads its
-thread-level outlet.
+thread-level outlet. A third array brings events from loops to the operator's consoles: programs of
+their own, to which the supervisor hands an outlet, and the inlets of the parent-level pairs.
 
 Every end is non-blocking: two routers that block on each other would deadlock. A full pair is an
 outcome (BlockingIOError) that each writer handles beside the system call.
@@ -62,18 +63,25 @@ class Pairs:
     """`processes[p_id]` are the parent-level pairs, `loops[p_id][t_id]` the thread-level ones.
 
     Behind the workers' parent-level pairs are those of the attendants, one for each.
+    `consoles[place]` are those to the operator's consoles.
     """
 
     processes: tuple[Pair, ...]
     loops: tuple[tuple[Pair, ...], ...]
+    consoles: tuple[Pair, ...] = ()
 
     @classmethod
     def arrange(
-        cls, workers: int, threads: int, attendants: Sequence[str], pair: Callable[[str], Pair]
+        cls,
+        workers: int,
+        threads: int,
+        attendants: Sequence[str],
+        consoles: int,
+        pair: Callable[[str], Pair],
     ) -> Pairs:
-        """Put up the arrays from what `pair` returns for each name: `process.P`, `loop.P.T`.
+        """Put up the arrays from what `pair` returns for a name.
 
-        The pair of an attendant has its name.
+        The names are `process.P`, `loop.P.T` and `console.K`; the pair of an attendant has its.
         """
         processes = [f"process.{p_id}" for p_id in range(workers)]
         return cls(
@@ -82,4 +90,5 @@ class Pairs:
                 tuple(pair(f"loop.{p_id}.{t_id}") for t_id in range(threads))
                 for p_id in range(workers)
             ),
+            tuple(pair(f"console.{place}") for place in range(consoles)),
         )

@@ -12,11 +12,30 @@
 
 #include "generator.h"
 
+enum { SOURCE_CLIENTS = 16384 };
+
 static void watch(struct generator *generator, int32_t index, int operation, uint32_t events)
 {
     struct epoll_event event = {.events = events, .data.u32 = (uint32_t)index};
     if (epoll_ctl(generator->poll_fd, operation, generator->clients[index].fd, &event) < 0)
         give_up("epoll_ctl: %s", strerror(errno));
+}
+
+/*
+ * One loopback address has 28,000 ports for connections to one listener (ip_local_port_range), so clients with higher numbers
+ * come from further addresses of 127.0.0.0/8.
+ */
+static void choose_source(const struct generator *generator, int32_t index, int fd)
+{
+    const struct sockaddr_in *server = (const struct sockaddr_in *)&generator->options->address;
+    uint32_t number = (uint32_t)(generator->first_number + index) / SOURCE_CLIENTS;
+    if (server->sin_family != AF_INET || ntohl(server->sin_addr.s_addr) >> 24 != IN_LOOPBACKNET || number == 0)
+        return;
+    struct sockaddr_in source = {.sin_family = AF_INET, .sin_addr.s_addr = htonl(INADDR_LOOPBACK + number)};
+    int on = 1;
+    setsockopt(fd, IPPROTO_IP, IP_BIND_ADDRESS_NO_PORT, &on, sizeof on);
+    if (bind(fd, (const struct sockaddr *)&source, sizeof source) < 0)
+        give_up("bind to a loopback address: %s", strerror(errno));
 }
 
 bool open_connection(struct generator *generator, int32_t index)
@@ -29,6 +48,7 @@ bool open_connection(struct generator *generator, int32_t index)
     int on = 1;
     if (options->address.ss_family != AF_UNIX)
         setsockopt(fd, IPPROTO_TCP, TCP_NODELAY, &on, sizeof on);
+    choose_source(generator, index, fd);
     client->began_ns = monotonic_ns();
     if (connect(fd, (const struct sockaddr *)&options->address, options->address_bytes) < 0 && errno != EINPROGRESS) {
         if (errno != EAGAIN)            /* EAGAIN: a Unix listener whose backlog is full */
@@ -125,8 +145,10 @@ void read_lines(struct generator *generator, int32_t index)
     struct client *client = &generator->clients[index];
     char *fresh = generator->input + PARTIAL_BYTES;
     ssize_t got = read(client->fd, fresh, INPUT_BYTES);
-    int error = errno;
+    int error = errno, on = 1;
     tally_add(&generator->tally->reads, 1);
+    if (generator->options->quick_ack)          /* not a lasting option: the kernel falls back when it likes (tcp(7)) */
+        setsockopt(client->fd, IPPROTO_TCP, TCP_QUICKACK, &on, sizeof on);
     generator->now_ns = monotonic_ns();
     if (got < 0 && (error == EAGAIN || error == EINTR))
         return;

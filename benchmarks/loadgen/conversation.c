@@ -26,31 +26,29 @@ static bool is_in_window(const struct generator *generator, int64_t time_ns)
 
 void begin_conversation(struct generator *generator, int32_t index)
 {
-    char opening[64];
-    const struct name *name = &generator->names[index];
-    bool is_quiet = !generator->options->receipts && generator->options->mode != MODE_JOIN;
-    int bytes = snprintf(opening, sizeof opening, "%sJOIN %.*s\n", is_quiet ? "HELO quiet\n" : "", name->bytes, name->text);
-    generator->clients[index].answers_due = is_quiet ? 3 : 2;       /* the greeting and one for each line */
-    write_bytes(generator, index, opening, bytes);
+    const struct dialect *dialect = generator->options->dialect;
+    char opening[LINE_LIMIT_BYTES];
+    generator->clients[index].answers_due = (uint8_t)dialect->answer_count(generator->options);
+    write_bytes(generator, index, opening, dialect->put_opening(generator, index, opening));
 }
 
 void leave(struct generator *generator, int32_t index)
 {
+    const char *word = generator->options->dialect->leave;
     generator->clients[index].state = LEAVING;
-    write_bytes(generator, index, "LEAV\n", 5);
+    write_bytes(generator, index, word, (int32_t)strlen(word));
 }
 
-static void take_answer_to_join(struct generator *generator, int32_t index, const char *line, int bytes)
+static void take_answer_to_join(struct generator *generator, int32_t index)
 {
     struct client *client = &generator->clients[index];
-    const struct name *name = &generator->names[index];
-    if (client->answers_due > 1 && starts_with(line, bytes, "OK HELO ")) {
-        client->answers_due--;
+    char sequel[LINE_LIMIT_BYTES];
+    if (--client->answers_due > 0) {
+        int bytes = generator->options->dialect->put_sequel(generator, client->answers_due, sequel);
+        if (bytes > 0)
+            write_bytes(generator, index, sequel, bytes);
         return;
     }
-    if (client->answers_due != 1 || !starts_with(line, bytes, "OK JOIN ") || bytes != 8 + name->bytes ||
-        memcmp(line + 8, name->text, name->bytes) != 0)
-        give_up("%.*s could not join: the server said: %.*s", name->bytes, name->text, bytes, line);
     client->state = JOINED;
     generator->joining_count--;
     generator->joined_count++;
@@ -85,35 +83,46 @@ static void credit(struct generator *generator, int32_t sender)
     mark_dirty(generator, sender);
 }
 
-/* Reads `CHAT <from> <payload>`; returns the sender, or NOBODY when it is not what one of our clients sent. */
-static int32_t read_message(const struct generator *generator, const char *line, int bytes, struct stamp *stamp)
+/* Reads a message's stamp; returns the sender, or NOBODY when it is not what one of our clients sent. */
+static int32_t read_message(const struct generator *generator, const struct heard *heard, struct stamp *stamp)
 {
-    int payload_bytes = generator->options->payload_bytes;
-    const char *payload = line + bytes - payload_bytes;
-    int from_bytes = bytes - payload_bytes - 6;
-    if (from_bytes < 1 || payload[-1] != ' ' || !get_stamp(payload, stamp))
+    if (!heard->text || !get_stamp(heard->text, stamp))
         return NOBODY;
     int64_t sender = (int64_t)stamp->sender - generator->first_number;
-    if (sender < 0 || sender >= generator->client_count)
+    if (sender < 0 || sender >= generator->talker_count)
         return NOBODY;
     const struct name *name = &generator->names[sender];
-    if (name->bytes != from_bytes || memcmp(name->text, line + 5, name->bytes) != 0 ||
-        memcmp(payload + STAMP_BYTES, generator->filling, (size_t)(payload_bytes - STAMP_BYTES)) != 0)
+    int filling_bytes = generator->options->payload_bytes - STAMP_BYTES;
+    if (name->bytes != heard->name_bytes || memcmp(name->text, heard->name, name->bytes) != 0 ||
+        memcmp(heard->text + STAMP_BYTES, generator->tail, (size_t)filling_bytes) != 0)
         return NOBODY;
     return (int32_t)sender;
 }
 
-static void take_message(struct generator *generator, int32_t index, const char *line, int bytes)
+/* The sender's table says what this arrival is. `is_free` tells whether the sender has a place for another message now. */
+static enum arrival note_arrival(struct generator *generator, int32_t index, int32_t sender, const struct stamp *stamp, bool *is_free)
+{
+    struct client *from = &generator->clients[sender];
+    if (from->posts) {
+        struct hearing *hearing = &generator->clients[index].hearings[sender];
+        return posts_arrive(from->posts, hearing, stamp->slot, stamp->sequence, stamp->sent_ns, is_free);
+    }
+    enum arrival arrival = flights_arrive(&from->flights, index, stamp->slot, stamp->sequence, stamp->sent_ns);
+    *is_free = !generator->options->receipts;
+    return arrival;
+}
+
+static void take_message(struct generator *generator, int32_t index, const struct heard *heard, const char *line, int bytes)
 {
     struct tally *tally = generator->tally;
     struct stamp stamp;
-    int32_t sender = read_message(generator, line, bytes, &stamp);
+    bool is_free = false;
+    int32_t sender = read_message(generator, heard, &stamp);
     if (sender == NOBODY) {
         complain_of(generator, &tally->corrupted, line, bytes);
         return;
     }
-    struct flights *flights = &generator->clients[sender].flights;
-    switch (flights_arrive(flights, index, stamp.slot, stamp.sequence, stamp.sent_ns)) {
+    switch (note_arrival(generator, index, sender, &stamp, &is_free)) {
     case ARRIVED_STRANGE:
         complain_of(generator, &tally->corrupted, line, bytes);
         return;
@@ -132,17 +141,36 @@ static void take_message(struct generator *generator, int32_t index, const char 
     int64_t sent_at_ns = stamp.sent_ns + generator->board->origin_ns;
     if (is_in_window(generator, sent_at_ns))
         histogram_add(&tally->delivery, generator->now_ns - sent_at_ns);
-    if (!generator->options->receipts)
+    if (is_free)
         credit(generator, sender);
-    else if (flights->free_count == 1)          /* it was waiting for a slot, not for a receipt */
+    else if (generator->clients[sender].flights.free_count == 1)    /* it was waiting for a slot, not for a receipt */
         mark_dirty(generator, sender);
 }
 
-static void take_receipt(struct generator *generator, int32_t index, const char *line, int bytes)
+static bool is_room(const struct options *options, const struct heard *heard)
+{
+    return options->has_room && heard->name_bytes == options->room_bytes &&
+           memcmp(heard->name, options->room, (size_t)heard->name_bytes) == 0;
+}
+
+/* Returns when the message that this is a receipt of was sent, or -1 if there is none. */
+static int64_t note_receipt(struct generator *generator, int32_t index, const struct heard *heard, bool *is_free)
+{
+    struct client *client = &generator->clients[index];
+    if (client->posts) {
+        bool is_true = is_room(generator->options, heard) && heard->reached == generator->client_count - 1;
+        return is_true ? posts_answer(client->posts, is_free) : -1;
+    }
+    int32_t dest = find_client(generator, heard->name, heard->name_bytes);
+    *is_free = true;
+    return dest == NOBODY ? -1 : flights_answer(&client->flights, dest);
+}
+
+static void take_receipt(struct generator *generator, int32_t index, const struct heard *heard, const char *line, int bytes)
 {
     struct tally *tally = generator->tally;
-    int32_t dest = find_client(generator, line + 8, bytes - 8);
-    int64_t sent_ns = dest == NOBODY ? -1 : flights_answer(&generator->clients[index].flights, dest);
+    bool is_free = false;
+    int64_t sent_ns = note_receipt(generator, index, heard, &is_free);
     if (sent_ns < 0) {
         complain_of(generator, &tally->errors, line, bytes);
         return;
@@ -153,40 +181,84 @@ static void take_receipt(struct generator *generator, int32_t index, const char 
     int64_t sent_at_ns = sent_ns + generator->board->origin_ns;
     if (is_in_window(generator, sent_at_ns))
         histogram_add(&tally->receipt, generator->now_ns - sent_at_ns);
-    credit(generator, index);
+    if (is_free)
+        credit(generator, index);
 }
 
-/* `ERR CHAT <CODE> <dest> <text>`: that message will not arrive. */
-static void take_refusal(struct generator *generator, int32_t index, const char *line, int bytes)
+/* That message will not arrive. (Of one to a room, it is not known which; it stays missing, and so is lost.) */
+static void take_refusal(struct generator *generator, int32_t index, const struct heard *heard, const char *line, int bytes)
 {
-    const char *end = line + bytes;
-    const char *dest = memchr(line + 9, ' ', (size_t)(bytes - 9));
-    const char *dest_end = dest ? memchr(dest + 1, ' ', (size_t)(end - dest - 1)) : NULL;
-    int32_t found = dest ? find_client(generator, dest + 1, (int)((dest_end ? dest_end : end) - dest - 1)) : NOBODY;
-    bool is_ours = found != NOBODY &&
-                   flights_refuse(&generator->clients[index].flights, found, generator->options->receipts);
+    struct client *client = &generator->clients[index];
+    int32_t dest = find_client(generator, heard->name, heard->name_bytes);
+    bool is_ours = dest != NOBODY && !client->posts && flights_refuse(&client->flights, dest, generator->options->receipts);
     complain_of(generator, is_ours ? &generator->tally->refused : &generator->tally->errors, line, bytes);
     if (is_ours)
         credit(generator, index);
 }
 
+static void answer_ping(struct generator *generator, int32_t index, const char *line, int bytes)
+{
+    char pong[LINE_LIMIT_BYTES + 8];
+    if (bytes <= LINE_LIMIT_BYTES)
+        write_bytes(generator, index, pong, generator->options->dialect->put_pong(line, bytes, pong));
+}
+
+/* What is said between clients; false when nobody talks at this time. */
+static bool take_talk(struct generator *generator, int32_t index, const struct heard *heard, const char *line, int bytes)
+{
+    uint8_t state = generator->clients[index].state;
+    if (generator->options->mode != MODE_CHAT || (state != JOINED && state != LEAVING))
+        return false;
+    if (heard->kind == HEARD_MESSAGE)
+        take_message(generator, index, heard, line, bytes);
+    else if (heard->kind == HEARD_RECEIPT)
+        take_receipt(generator, index, heard, line, bytes);
+    else
+        take_refusal(generator, index, heard, line, bytes);
+    return true;
+}
+
+static bool take_goodbye(struct client *client)
+{
+    bool is_awaited = client->state == LEAVING && !client->has_answer_to_leave;
+    client->has_answer_to_leave |= is_awaited;
+    return is_awaited;
+}
+
 void take_line(struct generator *generator, int32_t index, const char *line, int bytes)
 {
     struct client *client = &generator->clients[index];
-    bool is_talking = generator->options->mode == MODE_CHAT && (client->state == JOINED || client->state == LEAVING);
-    if (is_talking && starts_with(line, bytes, "CHAT "))
-        take_message(generator, index, line, bytes);
-    else if (is_talking && starts_with(line, bytes, "OK CHAT "))
-        take_receipt(generator, index, line, bytes);
-    else if (is_talking && starts_with(line, bytes, "ERR CHAT "))
-        take_refusal(generator, index, line, bytes);
-    else if (starts_with(line, bytes, "NOTE "))
+    struct heard heard = generator->options->dialect->hear(generator, index, line, bytes);
+    bool is_expected = false;
+    switch (heard.kind) {
+    case HEARD_MESSAGE:
+    case HEARD_RECEIPT:
+    case HEARD_REFUSAL:
+        is_expected = take_talk(generator, index, &heard, line, bytes);
+        break;
+    case HEARD_ANSWER:
+        is_expected = client->state == JOINING;
+        if (is_expected)
+            take_answer_to_join(generator, index);
+        break;
+    case HEARD_GOODBYE:
+        is_expected = take_goodbye(client);
+        break;
+    case HEARD_PING:
+        is_expected = true;
+        answer_ping(generator, index, line, bytes);
+        break;
+    case HEARD_NOTE:
+        is_expected = true;
         tally_add(&generator->tally->notes, 1);
-    else if (client->state == JOINING)
-        take_answer_to_join(generator, index, line, bytes);
-    else if (client->state == LEAVING && !client->has_answer_to_leave && bytes == 7 && starts_with(line, bytes, "OK LEAV"))
-        client->has_answer_to_leave = true;
-    else
+        break;
+    case HEARD_STRANGE:
+        break;
+    }
+    const struct name *name = &generator->names[index];
+    if (!is_expected && client->state == JOINING)
+        give_up("%.*s could not join: the server said: %.*s", name->bytes, name->text, bytes, line);
+    if (!is_expected)
         complain_of(generator, &generator->tally->errors, line, bytes);
 }
 
@@ -212,38 +284,46 @@ void take_end(struct generator *generator, int32_t index, const char *reason)
     }
 }
 
-/* A destination other than the sender; of those who left the server says NOUSER, which is counted. */
+/* A talker other than the sender; of those who left the server says that they are not there, which is counted. */
 static int32_t pick_dest(struct generator *generator, int32_t sender)
 {
-    uint32_t others = (uint32_t)generator->client_count - 1;
+    uint32_t others = (uint32_t)generator->talker_count - 1;
     return (int32_t)(((uint32_t)sender + 1 + random_below(generator, others)) % (others + 1));
 }
 
-/* Writes one message to `to`; returns its bytes, or 0 when the sender's table of flights is full. */
+static char *put_text(char *to, const char *text)
+{
+    while (*text)
+        *to++ = *text++;
+    return to;
+}
+
+static char *put_name(char *to, const struct name *name)
+{
+    memcpy(to, name->text, sizeof name->text);      /* whole: a copy of constant size is a few instructions */
+    return to + name->bytes;
+}
+
+/* Writes one message to `to`; returns its bytes, or 0 when the sender's table of what is under way is full. */
 static int32_t put_message(struct generator *generator, int32_t sender, char *to, int64_t sent_at_ns)
 {
-    int32_t dest = pick_dest(generator, sender);
-    struct flights *flights = &generator->clients[sender].flights;
+    const struct options *options = generator->options;
+    struct client *client = &generator->clients[sender];
     int64_t sent_ns = sent_at_ns - generator->board->origin_ns;
-    uint32_t sequence = flights->next_sequence;
-    int32_t slot = flights_send(flights, dest, generator->options->receipts, sent_ns);
+    uint32_t number = (uint32_t)(generator->first_number + sender);
+    int32_t dest = client->posts ? NOBODY : pick_dest(generator, sender);
+    uint32_t sequence = client->posts ? client->posts->next_sequence : client->flights.next_sequence;
+    int32_t slot = client->posts ? posts_send(client->posts, generator->client_count - 1, options->receipts, sent_ns)
+                                 : flights_send(&client->flights, dest, options->receipts, sent_ns);
     if (slot == NOBODY)
         return 0;
-    const struct name *name = &generator->names[dest];
-    uint32_t number = (uint32_t)(generator->first_number + sender);
-    int filling_bytes = generator->options->payload_bytes - STAMP_BYTES;
-    char *at = to;
-    memcpy(at, "CHAT ", 5);
-    at += 5;
-    memcpy(at, name->text, sizeof name->text);      /* whole: a copy of constant size is a few instructions */
-    at += name->bytes;
-    *at++ = ' ';
+    char *at = put_text(to, options->dialect->verb);
+    at = client->posts ? put_text(at, options->room) : put_name(at, &generator->names[dest]);
+    at = put_text(at, options->dialect->before_text);
     put_stamp(at, &(struct stamp){number, (uint32_t)slot, sequence, sent_ns});
     at += STAMP_BYTES;
-    memcpy(at, generator->filling, (size_t)filling_bytes);
-    at += filling_bytes;
-    *at++ = '\n';
-    return (int32_t)(at - to);
+    memcpy(at, generator->tail, (size_t)generator->tail_bytes);
+    return (int32_t)(at - to) + generator->tail_bytes;
 }
 
 /* When the next message was to be sent, or -1 when nothing is to be sent now. */

@@ -84,6 +84,16 @@ static void *allocate(size_t count, size_t bytes)
     return memory;
 }
 
+static void put_tail(struct generator *generator)
+{
+    const struct options *options = generator->options;
+    int filling_bytes = options->payload_bytes - STAMP_BYTES;
+    size_t end_bytes = strlen(options->dialect->line_end);
+    put_filling(generator->tail, filling_bytes);
+    memcpy(generator->tail + filling_bytes, options->dialect->line_end, end_bytes);
+    generator->tail_bytes = filling_bytes + (int32_t)end_bytes;
+}
+
 static struct generator *open_generator(const struct options *options, struct board *board, int index)
 {
     struct generator *generator = allocate(1, sizeof *generator);
@@ -96,13 +106,16 @@ static struct generator *open_generator(const struct options *options, struct bo
     generator->tally = &board->tallies[index];
     generator->first_number = (int32_t)first;
     generator->client_count = (int32_t)(end - first);
+    if (options->mode == MODE_CHAT)
+        generator->talker_count = (int32_t)((int64_t)options->talkers * (index + 1) / options->processes -
+                                            (int64_t)options->talkers * index / options->processes);
     generator->next_number = (uint32_t)index;
     generator->starts_ns = generator->opens_ns = generator->closes_ns = INT64_MAX;
     generator->random = options->seed + (uint64_t)index + 1;
     generator->clients = allocate((size_t)generator->client_count, sizeof *generator->clients);
     generator->names = allocate((size_t)generator->client_count, sizeof *generator->names);
     generator->dirty = allocate((size_t)generator->client_count, sizeof *generator->dirty);
-    put_filling(generator->filling, PAYLOAD_LIMIT_BYTES);
+    put_tail(generator);
     for (int32_t i = 0; i < generator->client_count; i++) {
         generator->clients[i].fd = -1;
         generator->clients[i].first_due = generator->clients[i].last_due = NOBODY;
@@ -138,7 +151,7 @@ static bool add_due(struct generator *generator, int64_t at_ns)
         return false;
     generator->free_due = generator->dues[added].next;
     generator->dues[added] = (struct due){at_ns, NOBODY};
-    int32_t sender = (int32_t)random_below(generator, (uint32_t)generator->client_count);
+    int32_t sender = (int32_t)random_below(generator, (uint32_t)generator->talker_count);
     struct client *client = &generator->clients[sender];
     if (client->first_due == NOBODY)
         client->first_due = added;
@@ -152,7 +165,7 @@ static bool add_due(struct generator *generator, int64_t at_ns)
 static double interval_ns(const struct generator *generator)
 {
     const struct options *options = generator->options;
-    return 1e9 * options->clients / (options->rate * generator->client_count);
+    return 1e9 * options->talkers / (options->rate * generator->talker_count);
 }
 
 /* Queues every message whose time has come, and sets the timer to the next one. */
@@ -241,8 +254,29 @@ static void open_flights(struct generator *generator)
 {
     const struct options *options = generator->options;
     int32_t capacity = options->rate > 0 ? RATE_FLIGHTS : options->in_flight * 2;
-    for (int32_t i = 0; i < generator->client_count; i++)
+    for (int32_t i = 0; i < generator->talker_count; i++)
         flights_open(&generator->clients[i].flights, capacity);
+}
+
+static void open_posts(struct generator *generator)
+{
+    size_t talkers = (size_t)generator->talker_count;
+    struct posts *posts = allocate(talkers, sizeof *posts);
+    struct hearing *hearings = allocate((size_t)generator->client_count * talkers, sizeof *hearings);
+    for (size_t i = 0; i < talkers; i++)
+        generator->clients[i].posts = &posts[i];
+    for (size_t i = 0; i < (size_t)generator->client_count; i++)
+        generator->clients[i].hearings = &hearings[i * talkers];
+}
+
+static void begin_talk(struct generator *generator)
+{
+    if (generator->options->has_room)
+        open_posts(generator);
+    else
+        open_flights(generator);
+    for (int32_t i = 0; i < generator->talker_count; i++)
+        mark_dirty(generator, i);
 }
 
 static void start_rate(struct generator *generator)
@@ -289,16 +323,34 @@ static void run_traffic(struct generator *generator)
     tally_add(&generator->tally->window_cpu_ns, (uint64_t)(cpu_ns() - cpu_at_opening_ns));
 }
 
+static struct awaited awaited(const struct generator *generator)
+{
+    struct awaited awaited = {0};
+    for (int32_t i = 0; i < generator->talker_count; i++) {
+        const struct client *client = &generator->clients[i];
+        if (client->posts)
+            posts_awaited(client->posts, &awaited);
+        else
+            flights_awaited(&client->flights, &awaited);
+    }
+    return awaited;
+}
+
+static bool has_due(const struct generator *generator)
+{
+    for (int32_t i = 0; i < generator->talker_count; i++) {
+        if (generator->clients[i].first_due != NOBODY)
+            return true;
+    }
+    return false;
+}
+
 static bool is_drained(const struct generator *generator)
 {
     if (generator->options->mode == MODE_JOIN)
         return generator->joining_count + generator->joined_count == 0;
-    struct awaited awaited = {0};
-    for (int32_t i = 0; i < generator->client_count; i++) {
-        flights_awaited(&generator->clients[i].flights, &awaited);
-        awaited.messages += generator->clients[i].first_due != NOBODY;
-    }
-    return awaited.messages + awaited.receipts == 0;
+    struct awaited left = awaited(generator);
+    return left.messages + left.receipts == 0 && !has_due(generator);
 }
 
 static void run_rounds_until(struct generator *generator, int64_t deadline_ns)
@@ -314,15 +366,12 @@ static void drain(struct generator *generator)
     while (!is_drained(generator) && generator->now_ns < deadline_ns)
         run_round(generator);
     run_rounds_until(generator, monotonic_ns() + (int64_t)(generator->options->settle_seconds * 1e9));
-    struct awaited awaited = {0};
-    for (int32_t i = 0; i < generator->client_count; i++) {
-        flights_awaited(&generator->clients[i].flights, &awaited);
-        if (generator->clients[i].first_due != NOBODY)
-            complain(generator, &tally->errors, "a due message could not be sent");
-    }
-    tally_add(&tally->lost, awaited.messages);
-    tally_add(&tally->lost_receipts, awaited.receipts);
-    for (uint64_t i = 0; i < awaited.contradictions; i++)
+    struct awaited left = awaited(generator);
+    if (has_due(generator))
+        complain(generator, &tally->errors, "a due message could not be sent");
+    tally_add(&tally->lost, left.messages);
+    tally_add(&tally->lost_receipts, left.receipts);
+    for (uint64_t i = 0; i < left.contradictions; i++)
         complain(generator, &tally->errors, "a message arrived that had been refused");
 }
 
@@ -346,11 +395,8 @@ int generate(const struct options *options, struct board *board, int index)
     if (options->mode != MODE_JOIN)
         join_all(generator);
     await_start(generator);
-    if (options->mode == MODE_CHAT) {
-        open_flights(generator);
-        for (int32_t i = 0; i < generator->client_count; i++)
-            mark_dirty(generator, i);
-    }
+    if (options->mode == MODE_CHAT)
+        begin_talk(generator);
     if (options->rate > 0)
         start_rate(generator);
     run_traffic(generator);

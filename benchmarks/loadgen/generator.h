@@ -1,13 +1,15 @@
 /*
  * One generator process: its clients, their sockets, and the state that one pass over the ready sockets (a round) needs.
  *
- * connection.c moves bytes and knows no command; conversation.c knows the protocol and what its answers mean;
- * generator.c decides when what happens. Single-threaded; all memory is this process's own, but for `tally` and `board`.
+ * connection.c moves bytes and knows no command; native.c and irc.c know the commands of a protocol; conversation.c knows what
+ * answers mean for the tally; generator.c decides when what happens. Single-threaded; all memory is this process's own, but for `tally` and `board`.
  */
 #ifndef BENCHMARKS_GENERATOR_H
 #define BENCHMARKS_GENERATOR_H
 
+#include "dialect.h"
 #include "flights.h"
+#include "posts.h"
 #include "run.h"
 #include "wire.h"
 
@@ -41,12 +43,14 @@ struct due {
 struct client {
     int fd;
     uint8_t state;
-    uint8_t answers_due;                /* JOINING: OK lines up to and with OK JOIN */
+    uint8_t answers_due;                /* JOINING: how many are to come until it is joined */
     bool is_dirty;                      /* is in generator.dirty */
     bool has_answer_to_leave;
     int32_t unanswered;                 /* messages in flight */
     int32_t first_due, last_due;        /* queue in generator.dues, or NOBODY */
     struct flights flights;
+    struct posts *posts;                /* of a talker in a room */
+    struct hearing *hearings;           /* of a member of a room: one for each talker */
     char *partial;                      /* the beginning of a line; allocated when first needed */
     char *pending;                      /* what the kernel did not take; then EPOLLOUT is asked for */
     int32_t partial_bytes;
@@ -61,6 +65,7 @@ struct generator {
     struct client *clients;
     struct name *names;
     int32_t client_count;
+    int32_t talker_count;               /* clients[0] and so on */
     int32_t first_number;               /* the number in the name of clients[0] */
     int32_t joining_count;
     int32_t joined_count;
@@ -77,7 +82,8 @@ struct generator {
     uint64_t random;
     int poll_fd;
     int timer_fd;
-    char filling[PAYLOAD_LIMIT_BYTES];
+    char tail[PAYLOAD_LIMIT_BYTES + 2];         /* of every message: what follows the stamp, and the line's end */
+    int32_t tail_bytes;
     char input[PARTIAL_BYTES + INPUT_BYTES];
     char output[OUTPUT_BYTES];
 };
@@ -96,7 +102,7 @@ void write_bytes(struct generator *generator, int32_t index, const char *bytes, 
 void flush_pending(struct generator *generator, int32_t index);
 void read_lines(struct generator *generator, int32_t index);
 
-/* conversation.c */
+/* conversation.c; it speaks the options' dialect */
 void name_client(struct generator *generator, int32_t index, uint32_t number);
 bool may_send(const struct generator *generator);                       /* new messages, or connections in MODE_JOIN */
 void begin_conversation(struct generator *generator, int32_t index);    /* asks for the name */

@@ -29,6 +29,8 @@
 #include <time.h>
 #include <unistd.h>
 
+#include "dialect.h"
+#include "posts.h"
 #include "run.h"
 #include "wire.h"
 
@@ -113,6 +115,15 @@ static enum mode read_mode(const char *text)
     refuse(text, "--mode is chat, idle or join");
 }
 
+static const struct dialect *read_dialect(const char *text)
+{
+    if (strcmp(text, "native") == 0)
+        return &NATIVE;
+    if (strcmp(text, "irc") == 0)
+        return &IRC;
+    refuse(text, "--dialect is native or irc");
+}
+
 static const struct option OPTIONS[] = {
     {"connect", required_argument, NULL, 'c'},   {"mode", required_argument, NULL, 'm'},
     {"clients", required_argument, NULL, 'n'},   {"in-flight", required_argument, NULL, 'f'},
@@ -122,6 +133,9 @@ static const struct option OPTIONS[] = {
     {"hold", no_argument, NULL, 'h'},            {"warm-up", required_argument, NULL, 'w'},
     {"seconds", required_argument, NULL, 's'},   {"drain", required_argument, NULL, 'd'},
     {"settle", required_argument, NULL, 't'},    {"seed", required_argument, NULL, 'S'},
+    {"dialect", required_argument, NULL, 'D'},   {"talkers", required_argument, NULL, 'T'},
+    {"room", no_argument, NULL, 'O'},            {"quick-ack", no_argument, NULL, 'Q'},
+    {"password", required_argument, NULL, 'P'},
     {NULL, 0, NULL, 0},
 };
 
@@ -143,6 +157,11 @@ static void read_option(struct options *options, int letter, const char *name)
     case 's': options->seconds = read_number(name, optarg, 0.01, 86400); break;
     case 'd': options->drain_seconds = read_number(name, optarg, 0, 3600); break;
     case 't': options->settle_seconds = read_number(name, optarg, 0, 60); break;
+    case 'D': options->dialect = read_dialect(optarg); break;
+    case 'T': options->talkers = (int)read_number(name, optarg, 0, SENDER_LIMIT); break;
+    case 'O': options->has_room = true; break;
+    case 'Q': options->quick_ack = true; break;
+    case 'P': options->password = optarg; break;
     case 'S': options->seed = (uint64_t)read_number(name, optarg, 1, 1e15); break;
     default: exit(EXIT_NO_RUN);                 /* getopt has said why */
     }
@@ -156,12 +175,38 @@ static void choose_prefix(struct options *options)
         refuse("getrandom", strerror(errno));
     for (size_t i = 0; i < sizeof random; i++)
         options->prefix[i] = (char)('a' + random[i] % 26);
+    options->room_bytes = snprintf(options->room, sizeof options->room, "#%s", options->prefix);
+}
+
+static void check_dialect(const struct options *options)
+{
+    if (options->payload_bytes > options->dialect->text_limit_bytes)
+        refuse("--payload", "too long for a line of this dialect");
+    if (!options->dialect->has_receipts && options->receipts)
+        refuse("--receipts", "this dialect has none");
+    if (!options->dialect->has_receipts && options->password)
+        refuse("--password", "only in the native dialect");
+}
+
+/* Clients of one process talk among themselves only. */
+static void check_talkers(const struct options *options)
+{
+    if (options->mode == MODE_CHAT && options->talkers > options->clients)
+        refuse("--talkers", "more than clients");
+    if (options->has_room && (options->processes > 1 || options->mode != MODE_CHAT))
+        refuse("--room", "only in mode chat, with one generator process");
+    if (options->has_room && options->in_flight > POSTS_LIMIT)
+        refuse("--in-flight", "up to 32 in a room");
+    if (options->mode == MODE_CHAT && options->clients < 2)
+        refuse("--clients", "a message needs two");
+    if (options->mode == MODE_CHAT && !options->has_room && options->talkers < 2 * options->processes)
+        refuse("--clients", "each generator process needs two clients that talk to each other");
 }
 
 static struct options read_options(int argc, char **argv)
 {
     struct options options = {
-        .clients = 200, .in_flight = 32, .payload_bytes = 64, .processes = 1, .lanes = 64, .seconds = 5,
+        .dialect = &NATIVE, .clients = 200, .in_flight = 32, .payload_bytes = 64, .processes = 1, .lanes = 64, .seconds = 5,
         .warm_up_seconds = 1, .drain_seconds = 5, .settle_seconds = 0.1, .seed = (uint64_t)monotonic_ns(),
     };
     int letter, index = 0;
@@ -171,8 +216,10 @@ static struct options read_options(int argc, char **argv)
         refuse(argv[optind], "unexpected argument");
     if (options.address_bytes == 0)
         refuse("--connect", "the server's address is missing");
-    if (options.mode == MODE_CHAT && options.clients < 2 * options.processes)
-        refuse("--clients", "each generator process needs two clients that talk to each other");
+    if (options.talkers == 0)
+        options.talkers = options.clients;
+    check_dialect(&options);
+    check_talkers(&options);
     if (options.clients < options.processes || options.lanes < options.processes)
         refuse("--processes", "more than clients or lanes");
     if (options.rate > 0 && options.mode != MODE_CHAT)

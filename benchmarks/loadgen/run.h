@@ -18,16 +18,22 @@ enum mode {
     MODE_JOIN,                  /* connect, JOIN, LEAV, over and over */
 };
 
+struct dialect;
+
 struct options {
     enum mode mode;
+    const struct dialect *dialect;
     struct sockaddr_storage address;
     socklen_t address_bytes;
     int clients;
-    int in_flight;              /* messages per client */
+    int talkers;                /* clients that send; in a room all others listen, without one they hold still */
+    int in_flight;              /* messages per talker */
     int payload_bytes;
     int processes;
     int lanes;                  /* clients that connect at the same time, over all processes */
     bool receipts;
+    bool quick_ack;             /* acknowledge every segment at once: who waits for that (Nagle) then does not wait */
+    bool has_room;              /* all enter one room and talk there */
     bool hold;                  /* stay joined after the window until stdin has a byte or ends */
     double rate;                /* messages a second over all processes; 0 = as fast as in_flight allows */
     double warm_up_seconds;
@@ -35,7 +41,10 @@ struct options {
     double drain_seconds;       /* bound of the wait for what is under way, and again for OK LEAV */
     double settle_seconds;      /* how long to look for doubled messages once all have arrived */
     uint64_t seed;
+    const char *password;       /* makes every client an account of its own; NULL: guests */
     char prefix[16];            /* of every client's name */
+    char room[17];
+    int room_bytes;
 };
 
 /*

@@ -20,7 +20,9 @@ from prefork_chat.chat.effects import (
     Question,
     Report,
     SetPassword,
+    Vouch,
 )
+from prefork_chat.chat.history import READ
 from prefork_chat.chat.session import Session
 from prefork_chat.protocol.names import is_name
 from prefork_chat.protocol.replies import ANY_VERB, NAME_RULE, Code, data, err, note, ok, shown
@@ -45,6 +47,7 @@ _UNDELIVERED: Final[Mapping[Code, bytes]] = MappingProxyType(
     {
         Code.BADARGS: b"gets no message: CHAT <dest_username> <message>",
         Code.BADNAME: b"is no name: " + NAME_RULE,
+        Code.DENIED: b"gets nothing: the operator has muted you",
         Code.NOJOIN: b"cannot know who you are: JOIN <username> first",
         Code.NOUSER: b"is not here: WHOS lists who is",
         Code.BUSY: b"reads too slowly, your message was not delivered: try again later",
@@ -76,6 +79,45 @@ def expelled() -> bytes:
     return err(ANY_VERB, Code.INTERNAL, text)
 
 
+def operator_says(text: str) -> bytes:
+    """Return the line in which the operator speaks; the form is his alone."""
+    return note(b"<operator> " + text.encode())
+
+
+def muted(terms: str) -> bytes:
+    """Return what a client is told who is not heard any more.
+
+    `terms`, here and below, says until when and why: see `bans.terms`.
+    """
+    return note(b"the operator has muted you" + terms.encode())
+
+
+def heard_again() -> bytes:
+    """Return what a client is told who has his voice back."""
+    return note(b"the operator lets you speak again")
+
+
+def kicked(terms: str) -> bytes:
+    """Return the last line of a connection that the operator closes."""
+    return err(ANY_VERB, Code.DENIED, b"the operator has closed this connection" + terms.encode())
+
+
+def banned(terms: str) -> bytes:
+    """Return the last line of a connection of somebody who is banned from now on."""
+    return err(ANY_VERB, Code.DENIED, b"the operator has banned you" + terms.encode())
+
+
+def not_welcome(terms: str) -> bytes:
+    """Return the only line that a connection from a banned address gets."""
+    return err(HELO, Code.DENIED, b"the operator has banned this address" + terms.encode())
+
+
+def not_admitted(claim: Claim, terms: str) -> bytes:
+    """Return the refusal of a JOIN that a ban forbids."""
+    text = b"the operator has banned %b%b" % (claim.name, terms.encode())
+    return err(JOIN, Code.DENIED, text, claim.tag)
+
+
 def login_expired() -> bytes:
     """Return the last line of a connection that has not said in time who it is."""
     text = b"no JOIN came in time, goodbye: connect again and JOIN <username>"
@@ -103,6 +145,11 @@ def delivered(dest: bytes, tag: bytes) -> bytes:
     return ok(CHAT, dest, tag)
 
 
+def stored(dest: bytes, tag: bytes) -> bytes:
+    """Return the receipt: `dest` is away, and the message is kept until he comes."""
+    return ok(CHAT, dest + b" stored", tag)
+
+
 def all_delivered(dests: Sequence[bytes]) -> bytes:
     """Return the receipts for untagged messages to `dests`, at least one, as lines joined by LF."""
     return _DELIVERED + _NEXT_DELIVERED.join(dests)
@@ -111,7 +158,7 @@ def all_delivered(dests: Sequence[bytes]) -> bytes:
 def undelivered(code: Code, dest: bytes, tag: bytes) -> bytes:
     """Return why the message for `dest` was not delivered, or for UNSURE may not have been.
 
-    `code` is one of BADARGS BADNAME NOJOIN NOUSER BUSY RATE UNSURE INTERNAL; KeyError
+    `code` is one of BADARGS BADNAME DENIED NOJOIN NOUSER BUSY RATE UNSURE INTERNAL; KeyError
     otherwise.
     """
     return err(CHAT, code, b"%b %b" % (shown(dest), _UNDELIVERED[code]), tag)
@@ -156,6 +203,12 @@ def enrolled(session: Session, tag: bytes) -> bytes:
     return ok(PASS, tag=tag)
 
 
+def vouched(session: Session, answer: Vouch) -> bytes:
+    """Note whose history the session may read, and return the `OK READ`."""
+    session.reader = answer.key
+    return ok(READ, tag=answer.tag)
+
+
 def too_many_questions(question: Question) -> bytes:
     """Return the refusal of a question that would have to wait behind too many others."""
     return err(question.verb, Code.BUSY, tag=question.tag)
@@ -165,6 +218,11 @@ def unsure(question: Question) -> bytes:
     """Return what is said when the answer to a question does not come."""
     text = b"the answer does not come, it may have been done or not: try again"
     return err(question.verb, Code.UNSURE, text, question.tag)
+
+
+def failed(question: Question) -> bytes:
+    """Return what is said when our own fault keeps a question from being answered."""
+    return err(question.verb, Code.INTERNAL, tag=question.tag)
 
 
 def no_accounts(question: Authenticate | SetPassword) -> bytes:
@@ -187,8 +245,8 @@ def weak(question: SetPassword, least: int) -> bytes:
 
 def not_authenticated(question: Authenticate) -> bytes:
     """Return the refusal of a JOIN; with a password it says the same whatever is wrong."""
-    if question.password:
-        return err(JOIN, Code.AUTH, tag=question.tag)
+    if question.password or question.verb != JOIN:
+        return err(question.verb, Code.AUTH, tag=question.tag)
     text = question.name + b" is somebody's account: JOIN <username> <password>, or another name"
     return err(JOIN, Code.AUTH, text, question.tag)
 

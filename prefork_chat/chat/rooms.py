@@ -22,6 +22,9 @@ _WHOS: Final = b"WHOS"
 ROOM_RULE: Final = b"a room is # and a name, " + NAME_RULE
 """What a person is told who wrote something that is no room."""
 
+_MOST_NAMES: Final = 28
+"""In one line: the longest names and the longest room still make it shorter than 1024 bytes."""
+
 _VERBS: Final = MappingProxyType(
     {EnterRoom: ENTR, ExitRoom: EXIT, ListMembers: _WHOS, TellRoom: _CHAT}
 )
@@ -51,6 +54,21 @@ def heading(name: bytes, sender: bytes) -> bytes:
 def missed(name: bytes, messages: int) -> bytes:
     """Return what a member is told who read too slowly to get so many messages."""
     return note(b"MISSED %d %b" % (messages, name))
+
+
+def here(name: bytes, people: Sequence[bytes]) -> list[bytes]:
+    """Return what tells a member who is in the room, or has come."""
+    return _in_lines(b"HERE " + name, people)
+
+
+def gone(name: bytes, people: Sequence[bytes]) -> list[bytes]:
+    """Return what tells a member who has gone."""
+    return _in_lines(b"GONE " + name, people)
+
+
+def all_gone(name: bytes) -> bytes:
+    """Return what tells a member to forget who was in the room: he is told anew."""
+    return b"GONE %b *" % name
 
 
 def listed(rooms: Iterable[tuple[bytes, int, bool]], tag: bytes) -> tuple[bytes, ...]:
@@ -100,6 +118,14 @@ def no_rooms_here(effect: EnterRoom) -> bytes:
 def unknown(verb: bytes, word: bytes, tag: bytes) -> bytes:
     """Return the refusal of a word that is no room's name."""
     return err(verb, Code.BADNAME, b"%b is no room: %b" % (shown(word), ROOM_RULE), tag)
+
+
+def _in_lines(start: bytes, people: Sequence[bytes]) -> list[bytes]:
+    """Return as many lines as it takes to name so many people."""
+    return [
+        b" ".join((start, *people[first : first + _MOST_NAMES]))
+        for first in range(0, len(people), _MOST_NAMES)
+    ]
 
 
 def _refused(

@@ -9,7 +9,6 @@ from __future__ import annotations
 import os
 import sys
 from importlib.util import find_spec
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 from prefork_chat.addresses import DEFAULT_LISTEN, parse_address
@@ -45,7 +44,6 @@ def add_parser(subcommands: argparse._SubParsersAction[argparse.ArgumentParser])
     parser.add_argument(
         "--password-file",
         metavar="FILE",
-        type=Path,
         help="a file with the name's password; else it is taken from the environment, "
         f"{identity.PASSWORD_VARIABLE}, or asked for",
     )

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 
 from prefork_chat.addresses import parse_address
 from prefork_chat.cli.send import add_identity
-from prefork_chat.client.typed import is_room
+from prefork_chat.client.places import is_room
 from prefork_chat.errors import UsageError
 from prefork_chat.terminal import identity, scripts
 

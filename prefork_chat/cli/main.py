@@ -30,6 +30,7 @@ _COMMANDS: Final = (
     "ctl",
     "top",
     "metrics",
+    "console",
     "board",
     "check-config",
     "ipc",

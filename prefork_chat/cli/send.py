@@ -7,11 +7,10 @@ script's loop waits for it.
 from __future__ import annotations
 
 import os
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 from prefork_chat.addresses import DEFAULT_LISTEN, parse_address
-from prefork_chat.client.typed import is_person, is_room
+from prefork_chat.client.places import is_person, is_room
 from prefork_chat.errors import UsageError
 from prefork_chat.terminal import identity, scripts
 
@@ -55,7 +54,6 @@ def add_identity(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--password-file",
         metavar="FILE",
-        type=Path,
         help="a file with the name's password; else it is taken from the environment, "
         f"{identity.PASSWORD_VARIABLE}",
     )

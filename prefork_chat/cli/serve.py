@@ -50,14 +50,18 @@ def run(arguments: argparse.Namespace) -> int:
     config.resolve_state_dir(settings)  # before it is needed by processes that cannot ask for it
     log.configure(settings.log)
     # Here, so that the other subcommands start without loading the server.
+    from prefork_chat.historian.historian import run_historian  # noqa: PLC0415
     from prefork_chat.porter.porter import is_wanted, run_porter  # noqa: PLC0415
     from prefork_chat.supervisor.attendants import Duty  # noqa: PLC0415
     from prefork_chat.supervisor.supervisor import Supervisor  # noqa: PLC0415
     from prefork_chat.supervisor.upgrading import is_handover  # noqa: PLC0415
     from prefork_chat.worker.worker import run_worker  # noqa: PLC0415
 
-    duties = {"porter": Duty(run_porter, is_wanted)}
-    supervisor = Supervisor(settings, run_worker, load, duties, furnish)
+    duties = {
+        "historian": Duty(run_historian, lambda settings: settings.history.enabled),
+        "porter": Duty(run_porter, is_wanted),
+    }
+    supervisor = Supervisor(settings, run_worker, load, furnish, duties)
     if "LISTEN_FDS" not in os.environ and not is_handover(os.environ):
         print(welcome(settings), flush=True)
     return supervisor.run()

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Final
 
-from prefork_chat.client.entries import key_of
+from prefork_chat.client.places import key_of
 from prefork_chat.client.typed import COMMANDS
 
 if TYPE_CHECKING:

@@ -22,12 +22,12 @@ from enum import Enum, auto
 from functools import partial
 from typing import TYPE_CHECKING, Final
 
-from prefork_chat.client import typed
 from prefork_chat.client.company import Company
-from prefork_chat.client.entries import Entry, Kind, State, key_of, mentions
+from prefork_chat.client.entries import Entry, Kind, State, mentions
 from prefork_chat.client.events import Added, Asked, Changed, Event, Question, Recalled
 from prefork_chat.client.homecoming import Homecoming
 from prefork_chat.client.mailbag import Mailbag
+from prefork_chat.client.places import is_person, key_of
 from prefork_chat.client.recall import MARK_SECONDS, Recall
 from prefork_chat.client.reconnect import BackOff
 from prefork_chat.client.requests import Reply, Requests
@@ -58,6 +58,9 @@ PATIENCE_SECONDS: Final = 15.0
 _FAREWELL_SECONDS: Final = 5.0
 _INUSE_SECONDS: Final = 60.0
 """So long a server may take to notice that our last connection has gone."""
+_FULL_SECONDS: Final = 2.0
+_SLOWED_SECONDS: Final = 10.0
+"""Who is told that too many passwords were wrong waits so long before the next JOIN."""
 _TAG_BYTES: Final = 20
 
 
@@ -167,6 +170,11 @@ class Conversation:
         data = "".join(f"{line}\n" for line in self._output).encode(errors="replace")
         self._output.clear()
         return data
+
+    @property
+    def has_news(self) -> bool:
+        """Whether there are events to take."""
+        return bool(self._events)
 
     def take_events(self) -> list[Event]:
         """Return what is new since the last call."""
@@ -300,7 +308,7 @@ class Conversation:
     def choose_name(self, name: str, now: float) -> None:
         """Take the answer to `Question.NAME`."""
         self._now = now
-        if not typed.is_person(name):
+        if not is_person(name):
             rule = f"a name is 1-{MAX_NAME_BYTES} of A-Z a-z 0-9 _ . -, a letter or digit first"
             self._ask_name(f"{rule}: {name} is none")
             return
@@ -414,11 +422,13 @@ class Conversation:
             case "AUTH":
                 self.phase = Phase.LOCKED
                 self.password = ""
-                self._events.append(Asked(Question.PASSWORD, answer.text))
+                self.remark(answer.text, is_error=True)
+                self._events.append(Asked(Question.PASSWORD, f"password of {self.name}"))
             case "FULL" | "BUSY" | "RATE" | "INTERNAL":
                 self.remark(answer.text, is_error=True)
                 self.phase = Phase.GREETING
-                self._timers.set("join", self._now + 2.0, self._join)
+                wait = _SLOWED_SECONDS if answer.code == "RATE" else _FULL_SECONDS
+                self._timers.set("join", self._now + wait, self._join)
             case _:
                 self._ask_name(answer.text)
 
@@ -436,7 +446,7 @@ class Conversation:
             self.remark(f"you are {name} at {self.server}")
         self._lost_at = None
         self._timers.set("silence", self._now + SILENCE_SECONDS, self._ask_for_a_sign)
-        self.ask("HELO pres", lambda _: None)
+        self.ask("HELO pres", self.company.note_extras)
         for talk in self.talks:
             if talk.is_entered:
                 self._enter(talk)
@@ -463,7 +473,7 @@ class Conversation:
         def answered(reply: Reply) -> None:
             if not reply.answer.is_ok:
                 talk.is_entered = reply.answer.code in ("BUSY", "RATE")
-                self.remark(f"{talk.name}: {reply.answer.text}", talk, is_error=True)
+                self.remark(reply.answer.text, talk, is_error=True)
                 return
             self.company.rooms.setdefault(key_of(talk.name), talk.name)
             self.ask(f"WHOS {talk.name}", partial(self.company.note_members, talk))

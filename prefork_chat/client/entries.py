@@ -9,8 +9,6 @@ import re
 from dataclasses import dataclass
 from enum import Enum, auto
 
-from prefork_chat.protocol.names import fold
-
 
 class State(Enum):
     """What is known about a message of ours."""
@@ -75,11 +73,6 @@ class Entry:
     def room(self) -> str:
         """The room that it was said in; empty for what was said to one person."""
         return self.to if self.to.startswith("#") else ""
-
-
-def key_of(name: str) -> str:
-    """Return the form in which names and rooms are compared."""
-    return fold(name.encode(errors="replace")).decode()
 
 
 def mentions(text: str, name: str) -> bool:

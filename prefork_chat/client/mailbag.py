@@ -20,7 +20,8 @@ from bisect import insort
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Final
 
-from prefork_chat.client.entries import Entry, State, key_of
+from prefork_chat.client.entries import Entry, State
+from prefork_chat.client.places import key_of
 
 if TYPE_CHECKING:
     from collections.abc import Callable

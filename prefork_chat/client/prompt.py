@@ -11,8 +11,9 @@ from typing import TYPE_CHECKING, Final
 from prefork_chat.client import typed
 from prefork_chat.client.company import first_words
 from prefork_chat.client.conversation import Conversation, Phase
-from prefork_chat.client.entries import Kind, key_of
+from prefork_chat.client.entries import Kind
 from prefork_chat.client.events import Added, Asked, Question, Recalled
+from prefork_chat.client.places import key_of
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -108,8 +109,7 @@ class Prompt:
             reason = f"new password for {conversation.name}"
             conversation.announce(Asked(Question.NEW_PASSWORD, reason))
         elif conversation.phase is Phase.LOCKED:
-            reason = f"password of {conversation.name}"
-            conversation.announce(Asked(Question.PASSWORD, reason))
+            conversation.announce(Asked(Question.PASSWORD, f"password of {conversation.name}"))
         else:
             conversation.remark(_NOT_NOW, is_error=True)
 

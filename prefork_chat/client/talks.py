@@ -10,7 +10,8 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Final
 
-from prefork_chat.client.entries import Entry, Kind, State, key_of
+from prefork_chat.client.entries import Entry, Kind, State
+from prefork_chat.client.places import key_of
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -20,6 +21,9 @@ if TYPE_CHECKING:
 _MOST_ENTRIES: Final = 5000
 """More than a person scrolls; what falls out of it can come back from the history."""
 _AT_A_TIME: Final = 500
+
+GUEST: Final = "~"
+"""Before a sender in the history: a guest, whose name may have been anybody's."""
 
 
 @dataclass(slots=True, eq=False)
@@ -190,11 +194,11 @@ def talk_name(entry: Entry) -> str:
     """Return the name of the talk that a message belongs to."""
     if entry.to.startswith("#") or entry.is_mine:
         return entry.to
-    return entry.sender
+    return entry.sender.removeprefix(GUEST)
 
 
 def _likeness(entry: Entry) -> tuple[str, str]:
-    return key_of(entry.sender), entry.text
+    return key_of(entry.sender.removeprefix(GUEST)), entry.text
 
 
 def _may_have_a_row(entry: Entry) -> bool:

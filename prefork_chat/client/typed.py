@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Final, TypeAlias
 
-from prefork_chat.protocol.names import is_name
+from prefork_chat.client.places import is_person, is_room
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
@@ -142,16 +142,6 @@ def parse(line: str) -> Intent | None:
     if command is None:
         return Mistake(f"{word} is no command: /help lists them; to say it all the same: /{word}")
     return command.read(rest.strip())
-
-
-def is_room(word: str) -> bool:
-    """Say whether `word` can be the name of a room: `#` and what can be a username."""
-    return word.startswith("#") and is_person(word[1:])
-
-
-def is_person(word: str) -> bool:
-    """Say whether `word` can be a username."""
-    return is_name(word.encode(errors="replace"))
 
 
 def _read_join(rest: str) -> Intent:

@@ -7,7 +7,6 @@ no server should send is `Strange` and harmless. Nothing here raises. Pure.
 
 from __future__ import annotations
 
-import calendar
 import re
 from dataclasses import dataclass
 from typing import Final, TypeAlias
@@ -154,11 +153,15 @@ def parse_time(text: str) -> float:
     match = _is_time(text)
     if match is None:
         return 0.0
+    from datetime import UTC, datetime  # noqa: PLC0415 - slow to load, and only for the history
+
     *parts, fraction = match.groups()
+    year, month, day, hour, minute, second = (int(part) for part in parts)
     try:
-        return calendar.timegm((*(int(part) for part in parts), 0, 0, 0)) + float(fraction or 0)
+        when = datetime(year, month, day, hour, minute, second, tzinfo=UTC)
     except ValueError:
         return 0.0
+    return when.timestamp() + float(fraction or 0)
 
 
 def harmless(data: bytes | str) -> str:

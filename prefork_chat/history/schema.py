@@ -23,6 +23,8 @@ later does not come to read what its guests were told.
 
 from __future__ import annotations
 
+import contextlib
+import os
 import sqlite3
 from typing import TYPE_CHECKING, Final
 from urllib.parse import quote
@@ -85,11 +87,25 @@ def dialogue(person: int, other: int) -> int:
     return min(person, other) << TALK_SHIFT | max(person, other)
 
 
+def put_aside(path: Path, now: float) -> Path:
+    """Move a file that is no sound database out of the way, with its log; return where to.
+
+    `now` is in seconds since 1970. What cannot be moved is left.
+    """
+    aside = path.with_name(f"{path.name}.broken-{now:.0f}")
+    for suffix in ("", "-wal", "-shm"):
+        with contextlib.suppress(OSError):
+            path.with_name(path.name + suffix).rename(aside.with_name(aside.name + suffix))
+    return aside
+
+
 def open_writer(path: Path) -> sqlite3.Connection:
-    """Open the database for its one writer, made if need be; raises sqlite3.Error.
+    """Open the database for its one writer, made if need be; raises sqlite3.Error or OSError.
 
     Transactions are the caller's: the module begins none of its own.
     """
+    # Its log files get the permissions that the database has.
+    os.close(os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600))
     connection = sqlite3.connect(path, timeout=BUSY_SECONDS, isolation_level=None)
     try:
         connection.execute("PRAGMA auto_vacuum = INCREMENTAL")

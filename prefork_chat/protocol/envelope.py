@@ -18,6 +18,11 @@ datagram again.
              | "K" batch SP reached *(SP batch SP reached)
                                                         so many members there were reached by each
                                                         of these batches of the loop that gets this
+             | "V" place SP generation *(LF sign name)  who has come ("+") to a room and gone ("-")
+             | "H" origin LF line *(LF line)            for the historian: these have arrived, and
+                                                        are to be stored and then confirmed
+             | "T" name                                 for the historian: this account has joined
+             | "O" …                            what the operator tells the loop: see `directives`
     origin   = p_id SP t_id SP slot SP generation SP flags SP name
                                                         decimal numbers; flags: "q" quiet, "r"
                                                         registered; "-": neither
@@ -27,9 +32,9 @@ datagram again.
 Every datagram begins with its "D"; the router puts several into one. Numbers of a loop only grow:
 who knows the last one that he took tells what he is sent twice.
 
-Written by the loop of the sender, forwarded unopened by the router (it looks at the first byte
-only), read by the destination's loop. Pure: bytes in, bytes out. Datagrams come from our own
-processes only, so a malformed one is a bug of ours and raises.
+Written by the loop of the sender or by the operator's console, forwarded unopened by the router (it
+looks at the first byte only), read by the destination's loop. Pure: bytes in, bytes out. Datagrams
+come from our own processes only, so a malformed one is a bug of ours and raises.
 """
 
 from __future__ import annotations
@@ -43,6 +48,10 @@ MESSAGES = b"M"
 RECEIPTS = b"R"
 ROOM_BATCH = b"G"
 REACHED = b"K"
+PRESENCE = b"V"
+STORE = b"H"
+HERE = b"T"
+DIRECTIVE = b"O"
 
 SECTION_BYTES = 48 * 1024
 """A datagram is closed when it holds this much: batches up to 64 KiB are cheap to allocate in the
@@ -112,6 +121,22 @@ def pack_messages(origin: Origin, lines: list[bytes]) -> bytes:
     return origin.header + b"\n".join(lines)
 
 
+def pack_filed(origin: Origin, lines: list[tuple[bytes, bytes, bytes]]) -> bytes:
+    """Build a STORE section of lines, each (tag or b"", destination, message)."""
+    text = [b"@%b CHAT %b %b" % line if line[0] else b"CHAT %b %b" % line[1:] for line in lines]
+    return STORE + origin.header[1:] + b"\n".join(text)
+
+
+def pack_here(name: bytes) -> bytes:
+    """Build a HERE section."""
+    return HERE + name
+
+
+def parse_here(section: bytes) -> bytes:
+    """Return the name of a HERE section."""
+    return section[1:]
+
+
 def pack_receipts(slot: int, generation: int, answered: int, lines: list[bytes]) -> list[bytes]:
     """Build the RECEIPTS sections that bring reply `lines` to a session.
 
@@ -148,6 +173,19 @@ def parse_reached(section: bytes) -> list[tuple[int, int]]:
     """Return the (batch, members reached) of a REACHED section."""
     numbers = map(int, section[1:].split(b" "))
     return list(zip(numbers, numbers, strict=True))
+
+
+def pack_presence(place: int, generation: int, names: dict[bytes, bool]) -> bytes:
+    """Build a PRESENCE section: by name, whether somebody has come to a room, or gone."""
+    lines = [(b"+" if is_here else b"-") + name for name, is_here in names.items()]
+    return b"\n".join((b"V%d %d" % (place, generation), *lines))
+
+
+def parse_presence(header: bytes, body: bytes) -> tuple[int, int, dict[bytes, bool]]:
+    """Return (place, generation, names) of a PRESENCE section."""
+    place, generation = header[1:].split(b" ")
+    names = {line[1:]: line.startswith(b"+") for line in body.split(b"\n")}
+    return int(place), int(generation), names
 
 
 def merge(datagrams: list[bytes]) -> list[bytes]:

@@ -84,9 +84,13 @@ SENTENCES: Final[Mapping[Code, bytes]] = MappingProxyType(
 _SHOWN_BYTES = MAX_NAME_BYTES + 1
 
 
-def greeting(version: bytes) -> bytes:
-    """Return the first line of a connection; `version` is the daemon's own."""
-    return b"OK HELO prefork-chat/%b proto=%d max=%d" % (version, PROTOCOL_VERSION, MAX_LINE_BYTES)
+def greeting(version: bytes, *, is_seen: bool = False) -> bytes:
+    """Return the first line of a connection; `version` is the daemon's own.
+
+    `is_seen`: the operator can see what is said, and people are told so.
+    """
+    line = b"OK HELO prefork-chat/%b proto=%d max=%d" % (version, PROTOCOL_VERSION, MAX_LINE_BYTES)
+    return line + b" operator=sees-messages" if is_seen else line
 
 
 def ok(verb: bytes, fields: bytes = b"", tag: bytes = b"") -> bytes:

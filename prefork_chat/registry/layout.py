@@ -31,6 +31,7 @@ does.
     endings      <8q> for each of the last ENDINGS ends of workers; fields: see `endings`
     registered   <B> per cell     see `names`: 2**20 of them
     penalties    <q> per cell     see `penalties`: 4096 of them
+    consoles     one line, then one for each loop; words: see `consoles`
 
 The name index has a power of two of places, at least twice the capacity: never over half full.
 A client costs 72 bytes of slot and, at 10,000 or 20,000 clients, 39 bytes of index: 1 and 2 MB; the
@@ -46,7 +47,7 @@ from dataclasses import dataclass
 from typing import Final
 
 MAGIC_NUMBER: Final = int.from_bytes(b"preforkR", "little")
-VERSION_NUMBER: Final = 3
+VERSION_NUMBER: Final = 4
 """One more with every change of this layout; a process refuses memory of another version."""
 
 WORD_BYTES: Final = 8
@@ -116,6 +117,9 @@ MAX_WORKERS: Final = 256
 """p_id has one byte in the owner word."""
 MAX_THREADS: Final = 256
 """t_id has one byte in the owner word."""
+
+CONSOLES: Final = 4
+"""How many consoles the operator may have open at once; at most LINE_WORDS - 1."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -216,9 +220,14 @@ class Layout:
         return _part(self.registered.stop, PENALTY_CELLS * WORD_BYTES)
 
     @property
+    def consoles(self) -> slice:
+        """A line, and one for each loop."""
+        return _part(self.penalties.stop, (1 + self.workers * self.threads) * LINE_BYTES)
+
+    @property
     def total_bytes(self) -> int:
         """Size of the shared memory."""
-        return int(self.penalties.stop)
+        return int(self.consoles.stop)
 
 
 def _part(previous_end: int, size: int) -> slice:

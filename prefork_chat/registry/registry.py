@@ -75,9 +75,11 @@ steps of the sequence leaves it odd, and so is repaired like a kill. A writer th
 from __future__ import annotations
 
 import os
+from hashlib import blake2b
 from typing import TYPE_CHECKING, Final, NamedTuple
 
 from prefork_chat.errors import StartError
+from prefork_chat.registry.consoles import Consoles
 from prefork_chat.registry.endings import Endings
 from prefork_chat.registry.index import NOWHERE, NameIndex
 from prefork_chat.registry.layout import (
@@ -137,6 +139,7 @@ class Location(NamedTuple):
 class Registry:
     """All slots, the name index and the worker table, in one piece of shared memory.
 
+    `identity` tells it from every other one, for as long as its memory lasts.
     `table` is its WorkerTable of `workers` rows, `endings` tells of workers that have ended,
     `capacity` is its number of slots, `threads` the loops of each worker. `progress[slot]` is a
     word of 64 bits for the loop that owns the session:
@@ -144,7 +147,7 @@ class Registry:
     take-over clears a flag in it. `positions[slot]` is another, which the claimer has to set.
     `rooms` are the rooms, and `memberships` has MEMBERSHIPS words of each slot, like `progress` the
     loop's: meaningless until it has set them. `registered` says which names may be accounts,
-    `penalties` who may not try passwords now. A key
+    `penalties` who may not try passwords now, `consoles` who looks on. A key
     is a name folded (lower-case), a name is as typed; both are 1-32 ASCII bytes. Any method may be
     called in any thread.
     """
@@ -155,7 +158,9 @@ class Registry:
         "_slots",
         "_write_semaphore",
         "capacity",
+        "consoles",
         "endings",
+        "identity",
         "memberships",
         "penalties",
         "positions",
@@ -183,12 +188,14 @@ class Registry:
         self._write_semaphore = write_semaphore
         self._header = header
         hash_key = bytes(view[HASH_KEY_OFFSET:][:HASH_KEY_BYTES])
+        self.identity = blake2b(hash_key, digest_size=16).digest()
         self._index = NameIndex(
             view[layout.tags].cast("q"), view[layout.index_slots].cast("i"), hash_key
         )
         self._slots = Slots(memory.map, layout.slots)
         self.progress = self._slots.progress
         self.positions = view[layout.positions].cast("q")
+        self.consoles = Consoles(view[layout.consoles].cast("q"))
         self.endings = Endings(view[layout.endings].cast("q"))
         self.memberships = view[layout.memberships].cast("q")
         self.rooms = RoomTable(memory.map, layout, write_semaphore, self._index.tag)
@@ -226,6 +233,7 @@ class Registry:
         self.table.close()
         self._slots.close()
         self.positions.release()
+        self.consoles.close()
         self.endings.close()
         self.memberships.release()
         self.rooms.close()

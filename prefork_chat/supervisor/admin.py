@@ -7,7 +7,8 @@ made line by line, as fast as it is taken, so that a long one neither fills memo
 loop.
 
 Only root and the daemon's own user are heard: the socket's mode (0600) says so, and what the kernel
-tells of the peer (SO_PEERCRED). A peer has one request. Of many peers the oldest must go.
+tells of the peer (SO_PEERCRED). A peer has one request. Of many peers the oldest must go. A console
+stays: it has a place (`visits`), and gives it back by hanging up, however it ends.
 """
 
 from __future__ import annotations
@@ -31,6 +32,7 @@ from prefork_chat.control import (
     Reload,
     Stop,
     Upgrade,
+    Visit,
     Workers,
 )
 from prefork_chat.errors import ConfigError
@@ -40,6 +42,7 @@ from prefork_chat.supervisor.children import NANOSECONDS
 from prefork_chat.supervisor.handing import Parcel
 from prefork_chat.supervisor.operations import Refused
 from prefork_chat.supervisor.replacing import Round
+from prefork_chat.supervisor.visits import Visits
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
@@ -58,7 +61,8 @@ _CREDENTIALS: Final = struct.Struct("iII")  # unix(7): pid, uid, gid
 class Peer:
     """Somebody who asks. `waits_for` is the round whose end is his answer.
 
-    `descriptors` go with the first byte of `out`; they are ours until then.
+    `descriptors` go with the first byte of `out`; they are ours until then. `place` is that of a
+    console, which stays when it has its answer; None for everybody else.
     """
 
     def __init__(self, connection: socket.socket) -> None:
@@ -69,6 +73,7 @@ class Peer:
         self.answers: Iterator[Answer | Parcel] = iter(())
         self.out = b""
         self.descriptors: tuple[int, ...] = ()
+        self.place: int | None = None
 
     def send(self) -> None:
         """Send what is taken of `out`; raises OSError."""
@@ -95,6 +100,7 @@ class Admin:
         self._estate: Final = estate
         self._workforce: Final = workforce
         self._operations: Final = operations
+        self._visits: Final = Visits(estate.registry.consoles, estate.pairs.consoles)
         self._listener: Final = estate.admin.socket
         self._peers: dict[int, Peer] = {}  # by descriptor, the oldest first
         self._epoll: Final = select.epoll()
@@ -169,7 +175,7 @@ class Admin:
             connection.close()
             return
         if len(self._peers) == _MOST_PEERS:
-            self._part(next(iter(self._peers.values())))
+            self._part(next(peer for peer in self._peers.values() if peer.place is None))
         self._admit(connection)
 
     def _admit(self, connection: socket.socket) -> Peer:
@@ -205,7 +211,7 @@ class Admin:
             self._answer(peer, iter([Failed(f"not understood: {error}")]))
             return
         try:
-            begun = self._begin(request)
+            begun = self._begin(peer, request)
         except (Refused, ConfigError) as refused:
             self._answer(peer, iter([Failed(str(refused))]))
             return
@@ -214,7 +220,9 @@ class Admin:
         elif begun is not None:
             self._answer(peer, begun)
 
-    def _begin(self, request: Request) -> Round | Iterator[Answer | Parcel] | None:
+    def _begin(  # noqa: C901 - a table
+        self, peer: Peer, request: Request
+    ) -> Round | Iterator[Answer | Parcel] | None:
         """Begin what is asked for; None if the end of the connection is to be the answer."""
         begun: Round | Iterator[Answer | Parcel] | None = None
         match request:
@@ -227,6 +235,8 @@ class Admin:
             case Post(topic, text):
                 self._operations.post(topic, text)
                 begun = iter([Done(f"the {topic} is {'set' if text else 'taken away'}")])
+            case Visit():
+                peer.place, begun = self._visits.begin(self._operations.config, request)
             case Recycle(p_id):
                 begun = self._operations.recycle(p_id)
             case Reload():
@@ -248,7 +258,7 @@ class Admin:
         self._write(peer)
 
     def _write(self, peer: Peer) -> None:
-        """Send as much as is taken; hang up after the last line."""
+        """Send as much as is taken; hang up after the last line, but on a console."""
         try:
             while self._refill(peer):
                 peer.send()
@@ -256,8 +266,12 @@ class Admin:
             self._epoll.modify(peer.connection, select.EPOLLOUT)
             return
         except OSError:
-            pass  # he has hung up
-        self._part(peer)
+            self._part(peer)  # he has hung up
+            return
+        if peer.place is None:
+            self._part(peer)
+        else:
+            self._epoll.modify(peer.connection, select.EPOLLIN)
 
     def _refill(self, peer: Peer) -> bool:
         """Make more of the answer when the last part has been taken; False at its end."""
@@ -279,6 +293,8 @@ class Admin:
     def _part(self, peer: Peer) -> None:
         del self._peers[peer.connection.fileno()]
         peer.close()
+        if peer.place is not None:
+            self._visits.end(peer.place)
 
 
 def _outcome(round_: Round) -> Answer:

@@ -27,6 +27,7 @@ from typing import TYPE_CHECKING, Final
 from prefork_chat.inheritance import ATTENDANTS, DOOR, Attendance, Inheritance
 from prefork_chat.log import KEEPER_LIMITED, get_logger
 from prefork_chat.pairs import Pair, Pairs
+from prefork_chat.registry.layout import CONSOLES
 from prefork_chat.registry.table import WorkerTable, loop_offset
 from prefork_chat.supervisor.deed import Deed, SocketFileEntry, write_child
 from prefork_chat.supervisor.keeper import Keeper
@@ -137,7 +138,7 @@ class Estate:
                 undo.callback(made.close)
                 return made
 
-            pairs = Pairs.arrange(source.places, source.threads, ATTENDANTS, pair)
+            pairs = Pairs.arrange(source.places, source.threads, ATTENDANTS, CONSOLES, pair)
             keeper_pair = pair(_KEEPER)
             nurseries = tuple(pair(f"nursery.{p_id}") for p_id in range(source.places))
             journals = _get_journals(source, undo)

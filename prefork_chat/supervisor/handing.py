@@ -8,6 +8,7 @@ in `_PARTS`: a new one is one line there.
     registry     the registry's memory, to be read only
     supervisor   a pidfd: readable when the supervisor has ended
     pairs        inlets of all pairs, `process.P` and `loop.P.T`: SIOCOUTQ says how full they are
+    consoles     outlets of the pairs `console.K`, where the console of that place hears of events
 
 What is handed over is a duplicate, or a file opened anew: what the daemon has stays as it is.
 """
@@ -25,6 +26,7 @@ from prefork_chat.supervisor.listeners import describe
 from prefork_chat.supervisor.operations import Refused
 
 if TYPE_CHECKING:
+    import socket
     from collections.abc import Callable, Iterator, Mapping, Sequence
 
     from prefork_chat.control import Answer
@@ -106,8 +108,19 @@ def _pairs(estate: Estate) -> _Wanted:
     }
 
 
+def _consoles(estate: Estate) -> _Wanted:
+    def duplicate(outlet: socket.socket) -> Callable[[], int]:
+        return lambda: os.dup(outlet.fileno())
+
+    return {
+        f"console.{place}": duplicate(pair.outlet)
+        for place, pair in enumerate(estate.pairs.consoles)
+    }
+
+
 _PARTS: Final[Mapping[str, Callable[[Estate], _Wanted]]] = {
     "registry": _registry,
     "supervisor": _supervisor,
     "pairs": _pairs,
+    "consoles": _consoles,
 }

@@ -32,6 +32,7 @@ FIXED: Final = (
     "limits.max_rooms",
     "limits.pair_buffer_bytes",
     "accounts.enabled",
+    "operator.see_messages",  # everybody has been greeted by it
 )
 
 

@@ -76,8 +76,8 @@ class Supervisor:
         config: Config,
         run_worker: Callable[[Inheritance], int],
         load: Callable[[], Config] | None = None,
-        duties: Mapping[str, Duty] | None = None,
         furnish: Callable[[Config, Registry], None] | None = None,
+        duties: Mapping[str, Duty] | None = None,
     ) -> None:
         """Prepare; nothing is touched before `run`. `run_worker` runs in each forked child.
 
@@ -89,8 +89,8 @@ class Supervisor:
         self._config = config
         self._load: Final = load or (lambda: config)
         self._run_worker: Final = run_worker
-        self._duties: Final = duties or {}
         self._furnish: Final = furnish or (lambda _config, _registry: None)
+        self._duties: Final = duties or {}
         self._log: Final = get_logger()
 
     def run(self) -> int:

@@ -12,7 +12,7 @@ from prompt_toolkit.completion import Completer, Completion
 from prompt_toolkit.keys import Keys
 
 from prefork_chat.client.completion import complete
-from prefork_chat.client.entries import key_of
+from prefork_chat.client.places import key_of
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator

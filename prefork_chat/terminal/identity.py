@@ -10,13 +10,12 @@ import pwd
 import re
 from typing import TYPE_CHECKING, Final
 
-from prefork_chat.client.typed import is_person
+from prefork_chat.client.places import is_person
 from prefork_chat.errors import UsageError
 from prefork_chat.protocol.names import MAX_NAME_BYTES
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
-    from pathlib import Path
 
 PASSWORD_VARIABLE: Final = "PREFORK_CHAT_PASSWORD"
 
@@ -38,12 +37,12 @@ def choose_name(given: str | None) -> str:
     return name or f"guest{os.getpid()}"
 
 
-def read_password(path: Path | None, environ: Mapping[str, str]) -> str:
+def read_password(path: str | None, environ: Mapping[str, str]) -> str:
     """Return the first line of the file, else the variable's value, else "". Raises UsageError."""
     if path is None:
         return environ.get(PASSWORD_VARIABLE, "")
     try:
-        with path.open(encoding="utf-8") as file:
+        with open(path, encoding="utf-8") as file:
             return file.readline().rstrip("\r\n")
     except (OSError, UnicodeDecodeError) as error:
         reason = error.strerror if isinstance(error, OSError) else "not UTF-8 text"

@@ -11,7 +11,8 @@ import zlib
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Final, TypeAlias
 
-from prefork_chat.client.entries import Entry, Kind, State, key_of
+from prefork_chat.client.entries import Entry, Kind, State
+from prefork_chat.client.places import key_of
 
 if TYPE_CHECKING:
     from collections.abc import Mapping

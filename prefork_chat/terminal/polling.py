@@ -22,7 +22,8 @@ def step(
 ) -> set[int]:
     """Wait until something can be done, and do it; return which of `others` can be read.
 
-    Waits no longer than `most_seconds`, if that is given.
+    Waits no longer than `most_seconds`, if that is given, and not at all while there are events
+    that nobody has taken.
     """
     if carrier.must_connect:
         try:
@@ -31,8 +32,8 @@ def step(
             carrier.fail(error)
         return set()
     carrier.carry()
-    if carrier.conversation.is_over:
-        return set()
+    if carrier.conversation.is_over or carrier.conversation.has_news:
+        return set()  # the caller may have nothing to wait for any more
     poll = select.poll()
     for fd in others:
         poll.register(fd, select.POLLIN)

@@ -7,7 +7,6 @@ there is nothing to wait for.
 
 from __future__ import annotations
 
-import json
 import os
 import sys
 import time
@@ -147,6 +146,7 @@ def end(carrier: Carrier) -> None:
     conversation.leave(time.monotonic())
     while not conversation.is_over:
         polling.step(carrier)
+        conversation.take_events()  # what is said to somebody who leaves
     carrier.close("")
 
 
@@ -181,6 +181,8 @@ def as_line(entry: Entry) -> str:
 
 def as_json_line(entry: Entry) -> str:
     """Return a message as one JSON object; `room` is null for what was said to us."""
+    import json  # noqa: PLC0415 - slow to load, and only for this
+
     return json.dumps(
         {
             "time": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime(entry.time)),

@@ -4,7 +4,8 @@ One thread in each worker, blocked in the accept semaphore most of the time; the
 waiters first come, first served, so workers take turns, and it gives the semaphore back when a
 holder is killed. It is held for poll and accept only. A worker that is to be replaced, or has no
 descriptors left, does not contend. Reads `load` of the loops; hands sockets over by
-`Loop.welcome`. Also decides when a worker has served its `connections_per_process`.
+`Loop.welcome`. Turns away who comes from a banned address. Also decides when a worker
+has served its `connections_per_process`.
 """
 
 from __future__ import annotations
@@ -14,10 +15,13 @@ import errno
 import os
 import select
 import socket
+import time
 from typing import TYPE_CHECKING
 
 from prefork_chat import keeping, log
+from prefork_chat.bans import Bans
 from prefork_chat.chat import outcomes
+from prefork_chat.config import resolve_state_dir
 from prefork_chat.registry import table
 from prefork_chat.registry.ipc import SemaphoreGone
 from prefork_chat.registry.registry import RegistryFull
@@ -25,6 +29,7 @@ from prefork_chat.registry.table import WorkerState
 from prefork_chat.worker import progress
 from prefork_chat.worker.clients import hang_up
 from prefork_chat.worker.connection import Connection
+from prefork_chat.worker.events import host_of
 
 if TYPE_CHECKING:
     import random
@@ -77,6 +82,7 @@ class Acceptor:
         self._row = inheritance.table.row(inheritance.p_id)
         self._registry = inheritance.registry
         self._keeper = inheritance.keeper
+        self._bans = Bans(resolve_state_dir(inheritance.config))
         self._retire_after = _draw_limit(inheritance, rng)
         self._log = log.get_logger(p_id=self._p_id, generation=inheritance.generation)
         self._listeners = {listener.fileno(): listener for listener in inheritance.listeners}
@@ -178,12 +184,17 @@ class Acceptor:
         Killed before the keeper has the socket, the client sees the connection end, ungreeted. From
         then on the session lives, whoever serves it.
         """
+        if self._bans.has_addresses:
+            ban = self._bans.of_address(host_of(client), time.time())
+            if ban is not None:
+                _turn_away(client, outcomes.not_welcome(ban.terms))
+                return
         loop = min(self._loops, key=lambda loop: loop.load)
         t_id = self._loops.index(loop)
         try:
             slot, generation = self._registry.claim(self._p_id, t_id)
         except RegistryFull:
-            _turn_away(client)
+            _turn_away(client, outcomes.full())
             return
         client.setblocking(False)
         flags = progress.LOCAL if client.family == socket.AF_UNIX else 0
@@ -235,9 +246,9 @@ def _tune(listener: socket.socket, tcp: TcpConfig) -> None:
     listener.setsockopt(socket.IPPROTO_TCP, socket.TCP_KEEPCNT, tcp.keepalive_probes)
 
 
-def _turn_away(client: socket.socket) -> None:
-    """Tell a client that there is no place for it, and close."""
+def _turn_away(client: socket.socket, line: bytes) -> None:
+    """Tell a client why there is no place for it, and close."""
     client.setblocking(False)
     with contextlib.suppress(OSError):
-        client.send(outcomes.full() + b"\n")
+        client.send(line + b"\n")
     hang_up(client)

@@ -85,6 +85,7 @@ class Adoption:
             self._transaction.redo(record, missing)
         for connection in self._clients.by_fd.values():
             self._rooms.catch_up(connection)
+            self._rooms.presence.begin_all(connection, anew=True)
         expelled = self._clients.by_slot.get(suspect)
         if expelled is not None:
             self._log.error(log.CLIENT_EXPELLED, slot=suspect)
@@ -139,6 +140,7 @@ class Adoption:
         connection = _connect(given.slot, given.generation, held.progress, given.fd)
         self._restore(connection, held.name, None, now)
         members.publish_counts()
+        self._rooms.presence.begin_all(connection, anew=True)
         content = spill.load(self._clients.spill_path(connection))
         if content is not None:
             self._restore_backlog(connection, content, content.answered, _NOTHING)

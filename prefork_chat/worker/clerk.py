@@ -10,7 +10,8 @@ Called by the loops of the worker; `answer` is run in the clerk's thread alone, 
 is a thread's own, such as a database connection. The thread is started by the first question: who
 never asks does not pay. It is never ended; the process ends around it, so whatever `answer` does
 must bear that at any instruction. The clerk takes no lock but its own, and nothing is taken under
-that. An exception in `answer` ends the worker, like one in any of its threads.
+that. An exception in `answer`, unlike one anywhere else in a worker, does not end it: every
+successor would be asked the same again. It is logged, and the answer is INTERNAL.
 """
 
 from __future__ import annotations
@@ -21,6 +22,10 @@ from heapq import heappop, heappush
 from itertools import count
 from time import monotonic
 from typing import TYPE_CHECKING, Final, NamedTuple
+
+from prefork_chat import log
+from prefork_chat.chat import outcomes
+from prefork_chat.chat.effects import Refuse
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -121,7 +126,7 @@ class Clerk:
             entry = self._next()
             if not entry.inquiry.is_wanted:
                 continue
-            answer = self._answer(entry.inquiry)
+            answer = self._find_answer(entry.inquiry)
             if isinstance(answer, Later):
                 now = monotonic()
                 is_too_long = now + answer.seconds - entry.inquiry.asked_at > MOST_WAIT_SECONDS
@@ -131,6 +136,13 @@ class Clerk:
                     continue
                 answer = answer.refusal
             entry.reply(entry.inquiry, answer)
+
+    def _find_answer(self, inquiry: Inquiry) -> Answer | Later:
+        try:
+            return self._answer(inquiry)
+        except Exception:  # noqa: BLE001 - see above
+            log.get_logger().error(log.QUESTION_FAILED, clerk=self._name, exc_info=True)
+            return Refuse(outcomes.failed(inquiry.question))
 
     def _next(self) -> _Entry:
         """Wait for the next question that is due."""

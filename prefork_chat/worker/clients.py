@@ -26,6 +26,7 @@ if TYPE_CHECKING:
 
     from prefork_chat.inheritance import Inheritance
     from prefork_chat.worker.connection import Connection, Pause
+    from prefork_chat.worker.events import Events
 
 READABLE: Final = select.EPOLLIN | select.EPOLLRDHUP | select.EPOLLET
 """Edge-triggered: a line without an end stays in the kernel, and must not wake us for ever."""
@@ -58,6 +59,7 @@ class Clients:
         "behind",
         "by_fd",
         "by_slot",
+        "events",
         "lost",
         "members",
         "present",
@@ -67,8 +69,11 @@ class Clients:
         "unread",
     )
 
-    def __init__(self, epoll: select.epoll, inheritance: Inheritance, t_id: int) -> None:
+    def __init__(
+        self, epoll: select.epoll, inheritance: Inheritance, t_id: int, events: Events
+    ) -> None:
         self._epoll = epoll
+        self.events = events
         self._registry = inheritance.registry
         self._keeper = inheritance.keeper
         self._is_exact = inheritance.config.server.durability == "exact"
@@ -122,6 +127,7 @@ class Clients:
         """Free the names of those who have left (takes the registry's write semaphore)."""
         for connection in self._withdrawn:
             self._registry.withdraw(connection.slot, connection.generation)
+            self.events.left(connection.session.name)
         self._withdrawn.clear()
 
     def say(self, connection: Connection, *lines: bytes) -> None:

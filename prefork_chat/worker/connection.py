@@ -135,11 +135,15 @@ class Connection:
         place = (p_id, t_id, self.slot, self.generation)
         return Origin(*place, session.quiet, session.registered, session.name)
 
-    def note_extras(self) -> None:
-        """Take over what the session asked for by HELO."""
+    def note_extras(self) -> bool:
+        """Take over what the session asked for by HELO; say whether it wants presence from now."""
         if self.session.quiet and not self.flags & progress.QUIET:
             self.flags |= progress.QUIET
             self.origin = None  # made anew: it tells others what to answer
+        wants_presence = self.session.presence and not self.flags & progress.PRESENCE
+        if wants_presence:
+            self.flags |= progress.PRESENCE
+        return wants_presence
 
     def note_registered(self) -> None:
         """Take over that the session has shown whose account its name is."""

@@ -2,8 +2,9 @@ r"""When a client goes, and in which order: answers, then the name, last words, 
 
 A client departs by LEAV, by end of file, by a fault that the protocol cannot survive, or by not
 saying who it is in time. Before it goes, every CHAT that it sent is answered, so `printf 'JOIN
-a\\nCHAT b hi\\n' | nc -N HOST PORT` sees its receipts. Owner: one loop; only its thread comes
-here, while it holds the turn, after the turn's receipts are settled.
+a\\nCHAT b hi\\n' | nc -N HOST PORT` sees its receipts. Who is sent away by the operator goes at
+once. Owner: one loop; only its thread comes here, while it holds the turn, after the turn's
+receipts are settled.
 """
 
 from __future__ import annotations
@@ -60,6 +61,16 @@ class Departures:
         connection.departs_at = now + (QUIET_SETTLE_SECONDS if is_quiet else SETTLE_SECONDS)
         self._departing.append(connection)
 
+    def dismiss(self, connection: Connection, now: float, *last_words: bytes) -> None:
+        """Free the name and say `last_words` in this turn, then close: no answer is waited for."""
+        if connection.is_departing:
+            return
+        self.forget_login(connection)
+        self._clients.pause(connection, Pause.DEPARTING)
+        connection.last_words = last_words
+        self._say_goodbye(connection, now)
+        self._departing.append(connection)
+
     def resume(self, connection: Connection, now: float) -> None:
         """Go on with an adopted client that has been sent its last words."""
         self._clients.pause(connection, Pause.DEPARTING)
@@ -97,14 +108,17 @@ class Departures:
             )
             if is_waiting and now < connection.departs_at:
                 return False
-            connection.has_said_goodbye = True
-            connection.departs_at = now + FLUSH_SECONDS
-            connection.flags |= progress.LEAVING
-            self._clients.withdraw(connection)
-            if connection.last_words:
-                self._clients.say(connection, *connection.last_words)
+            self._say_goodbye(connection, now)
         is_written = not connection.out and connection.backlog is None
         return is_written or now >= connection.departs_at
+
+    def _say_goodbye(self, connection: Connection, now: float) -> None:
+        connection.has_said_goodbye = True
+        connection.departs_at = now + FLUSH_SECONDS
+        connection.flags |= progress.LEAVING
+        self._clients.withdraw(connection)
+        if connection.last_words:
+            self._clients.say(connection, *connection.last_words)
 
     def _expire_logins(self, now: float) -> None:
         while self._next_login_by() <= now:

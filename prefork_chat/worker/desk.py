@@ -24,19 +24,23 @@ from prefork_chat.chat.effects import (
     Enrol,
     EnterRoom,
     ExitRoom,
+    FindWords,
     Leave,
     ListMembers,
     ListNames,
     ListRooms,
     Question,
+    ReadHistory,
     Refuse,
     Reply,
     Report,
     Route,
     SetPassword,
     TellRoom,
+    Vouch,
 )
 from prefork_chat.registry.registry import NameInUse
+from prefork_chat.worker import librarian
 
 if TYPE_CHECKING:
     from prefork_chat.inheritance import Inheritance
@@ -45,6 +49,7 @@ if TYPE_CHECKING:
     from prefork_chat.worker.credentials import Credentials
     from prefork_chat.worker.departures import Departures
     from prefork_chat.worker.inquiries import Inquiries
+    from prefork_chat.worker.operator import Operator
     from prefork_chat.worker.rooms import Rooms
 
 
@@ -60,6 +65,7 @@ class Staff(NamedTuple):
     rooms: Rooms
     inquiries: Inquiries
     credentials: Credentials
+    operator: Operator
 
 
 class Desk:
@@ -70,6 +76,7 @@ class Desk:
         "_credentials",
         "_departures",
         "_inquiries",
+        "_operator",
         "_registry",
         "_rooms",
         "_table",
@@ -79,12 +86,14 @@ class Desk:
         self._registry = inheritance.registry
         self._table = inheritance.table
         self._clients = clients
-        self._departures, self._rooms, self._inquiries, self._credentials = staff
+        self._departures, self._rooms, self._inquiries, self._credentials, self._operator = staff
 
     def carry_out(self, connection: Connection, effect: Effect, now: float) -> None:
         """Do what `effect` asks and answer the client; `now` is the turn's monotonic time."""
         if isinstance(effect, Claim | Authenticate | SetPassword):
             effect = self._credentials.examine(connection, effect)
+        elif isinstance(effect, ReadHistory | FindWords):
+            effect = librarian.admit(connection, effect)
         if not isinstance(effect, Question):
             connection.inquiry = None
             self._act(connection, effect, now)
@@ -102,7 +111,8 @@ class Desk:
                 say(connection, outcomes.too_much_asked(effect))
             case Reply(lines):
                 say(connection, *lines)
-                connection.note_extras()
+                if connection.note_extras():
+                    self._rooms.presence.begin_all(connection)
             case Refuse(line):
                 say(connection, line)
             case Claim():
@@ -132,6 +142,8 @@ class Desk:
                 say(connection, line)
             case Admit(claim, is_owner):
                 say(connection, self._claim(connection, claim, is_owner=is_owner))
+            case Vouch():
+                say(connection, outcomes.vouched(connection.session, answer))
             case Enrol(tag):
                 say(connection, outcomes.enrolled(connection.session, tag))
                 connection.note_registered()
@@ -139,6 +151,9 @@ class Desk:
                 assert_never(answer)
 
     def _claim(self, connection: Connection, claim: Claim, *, is_owner: bool) -> bytes:
+        objection = self._operator.objection(connection, claim)
+        if objection is not None:
+            return objection
         try:
             self._registry.enter(connection.slot, connection.generation, claim.key, claim.name)
         except NameInUse:
@@ -147,6 +162,7 @@ class Desk:
         answer = outcomes.joined(connection.session, claim, is_owner=is_owner)
         connection.note_registered()
         self._clients.enter(connection)
+        self._operator.welcome(connection)
         return answer
 
     def _figures(self) -> dict[bytes, int]:

@@ -17,7 +17,8 @@ of that p_id). Owner: the one loop (p_id, t_id) that lives; its thread, while it
                             reading: slot + 1 of the client that is being read, else 0
                             deaths: slot + 1 of a client << 8 | how many workers in a row have died
                             while they read it
-              <q> per loop  number of the last datagram that was taken from that loop
+              <q> each      number of the last datagram that was taken from each loop, and from
+                            others who send some (`inheritance.senders`)
     records   on page boundaries behind them, MessagePack; a new one never overlaps the valid one
 """
 
@@ -90,6 +91,13 @@ class RoomsRecord(msgspec.Struct, array_like=True, gc=False):
     reached: list[Reached]
 
 
+Line: TypeAlias = tuple[bytes, bytes, bytes]
+"""Tag or b"", destination as typed, message."""
+
+Filing: TypeAlias = tuple[bytes, list[Line]]
+"""Header of the origin, and lines between accounts that are to be stored once they are written."""
+
+
 class Record(msgspec.Struct, array_like=True, gc=False):
     """All that a turn does to the world outside of its process.
 
@@ -112,6 +120,7 @@ class Record(msgspec.Struct, array_like=True, gc=False):
     departing: dict[int, list[bytes]] = {}
     shared: list[SharedWrite] = []
     rooms: RoomsRecord | None = None
+    filings: list[Filing] = []
 
     def all_writes(self) -> list[Write]:
         """Return the writes, those of `shared` last and without words, in the order they go out."""

@@ -35,6 +35,7 @@ from prefork_chat.protocol.envelope import Origin
 from prefork_chat.protocol.names import fold
 from prefork_chat.protocol.replies import Code
 from prefork_chat.registry import table
+from prefork_chat.registry.consoles import WATCHED
 from prefork_chat.worker import counters, progress
 from prefork_chat.worker.adoption import Adopted, Adoption
 from prefork_chat.worker.clients import Clients
@@ -42,9 +43,11 @@ from prefork_chat.worker.connection import STANDING, Pause
 from prefork_chat.worker.credentials import Credentials
 from prefork_chat.worker.departures import Departures
 from prefork_chat.worker.desk import Desk, Staff
+from prefork_chat.worker.events import Events
 from prefork_chat.worker.inquiries import Inquiries
 from prefork_chat.worker.journal import Journal
 from prefork_chat.worker.leaving import Leaving
+from prefork_chat.worker.operator import Operator
 from prefork_chat.worker.pace import Pace
 from prefork_chat.worker.receipts import Careful, Receipts
 from prefork_chat.worker.rooms import Rooms
@@ -129,16 +132,21 @@ class Loop:
         self._wake = os.eventfd(0, os.EFD_NONBLOCK | os.EFD_CLOEXEC)
         self._epoll.register(self._inbox, EPOLLIN)
         self._epoll.register(self._wake, EPOLLIN)
-        self._clients = Clients(self._epoll, inheritance, t_id)
+        self._events = Events(inheritance, t_id)
+        self._clients = Clients(self._epoll, inheritance, t_id, self._events)
         self._routes = Routes(inheritance, t_id, self._epoll, self._clients)
         self._receipts = Receipts(inheritance, t_id, self._clients, self._routes)
         self._departures = Departures(self._clients, config.server.login_seconds)
         self._rooms = Rooms(inheritance, t_id, self._clients, self._routes, self._receipts)
         self._inquiries = Inquiries(backroom.clerks, self._clients, self._rouse)
+        self._operator = Operator(inheritance, self._clients, self._departures, self._events)
         credentials = Credentials(inheritance, backroom.logins)
-        staff = Staff(self._departures, self._rooms, self._inquiries, credentials)
+        staff = Staff(self._departures, self._rooms, self._inquiries, credentials, self._operator)
         self._desk = Desk(inheritance, self._clients, staff)
         self._pace = Pace(self._clients, config.limits)
+        self._consoles = inheritance.registry.consoles.words
+        is_seen = config.operator.see_messages
+        self._greeting = replies.greeting(__version__.encode(), is_seen=is_seen)
         numbered = senders(inheritance.table.workers, inheritance.table.threads)
         self._journal = Journal(inheritance.journals[t_id], numbered)
         self._parts = Parts(
@@ -184,6 +192,7 @@ class Loop:
         adopted = self._adoption.run(sessions, partial(self._greet, now=monotonic()))
         self._inbox_at = monotonic()
         self._taken = self._journal.taken()
+        self._events.announce(self._taken)
         counters.follow_peeks(self._inbox)
         return adopted
 
@@ -246,6 +255,7 @@ class Loop:
     def _turn(self, events: list[tuple[int, int]]) -> None:
         now = monotonic()
         by_fd = self._clients.by_fd
+        self._events.is_watched = self._consoles[WATCHED]
         if self._clients.unread:
             events = self._clients.add_unread(events)
         for fd, event in events:
@@ -261,6 +271,8 @@ class Loop:
                 self._deliver(origin, lines)
         if not self._transaction.is_empty:
             self._transaction.carry_out()
+        if self._events.are_due:
+            self._events.publish()
         self._look_at_the_clock(now)
         if self._is_leaving and self._transaction.is_empty:
             self._leaving.advance(now)
@@ -354,7 +366,7 @@ class Loop:
             size = len(chunk) - decoder.forget_partial()
         else:
             size = len(chunk)
-        self._transaction.inputs.append((connection, 0 if rest else size, len(chunk)))
+        self._transaction.inputs.append((connection, size, len(chunk)))
         if event & HUNG_UP or len(chunk) == READ_BYTES or rest:
             self._read_on(connection, size, event, now)
         if self._pace.is_limited:
@@ -412,10 +424,15 @@ class Loop:
         self, connection: Connection, line: bytes, filled: list[Outbox], now: float
     ) -> None:
         """Carry out a line that is not a plain CHAT to somebody who is here."""
+        if connection.session.muted:
+            self._operator.reconsider(connection)
         effect = execute(connection.session, line)
         if not isinstance(effect, Route):
             self._seal(connection, filled)
+            was_registered = connection.session.registered
             self._desk.carry_out(connection, effect, now)
+            if connection.session.registered and not was_registered:
+                self._receipts.storing.call(connection)
             return
         outbox = self._routes.find(effect.dest)
         if outbox is None:
@@ -460,8 +477,12 @@ class Loop:
         elif header.startswith(envelope.ROOM_BATCH):
             batch, origin, messages = envelope.parse_room_batch(header, body)
             self._rooms.receive_batch(batch, self._origin(origin), messages)
+        elif header.startswith(envelope.PRESENCE):
+            self._rooms.presence.receive(*envelope.parse_presence(header, body))
         elif header.startswith(envelope.REACHED):
             self._rooms.receive_reached(envelope.parse_reached(section))
+        elif header.startswith(envelope.DIRECTIVE):
+            self._operator.obey(header, body, self._inbox_at)
         else:
             self._receipts.receive(*envelope.parse_receipts(header), body)
 
@@ -479,6 +500,9 @@ class Loop:
         A tagged line has its verb where others have the destination: CHAT, which in upper case is
         no key of `present`.
         """
+        if origin.is_registered and self._receipts.storing.is_on:
+            self._deliver_for_history(origin, lines)
+            return
         present = self._clients.present
         touched = self._clients.touched
         prefix = origin.prefix
@@ -502,6 +526,21 @@ class Loop:
             tagged = careful.accepted
         if accepted or tagged:
             self._receipts.deliveries.append((origin, accepted, tagged))
+        if self._events.is_watched:
+            self._events.said(origin, lines if careful is None else careful.delivered(lines))
+
+    def _deliver_for_history(self, origin: Origin, lines: list[bytes]) -> None:
+        """Hand over what an account says; what it says to accounts is to be stored."""
+        careful = Careful(is_for_history=True)
+        for line in lines:
+            self._deliver_carefully(line, origin.prefix, careful)
+        self._receipts.turn_back(origin, careful)
+        if careful.accepted:
+            self._receipts.deliveries.append((origin, [], careful.accepted))
+        if careful.filed:
+            self._receipts.storing.filings.append((origin, careful.filed))
+        if self._events.is_watched:
+            self._events.said(origin, careful.delivered(lines))
 
     def _deliver_carefully(self, line: bytes, prefix: bytes, careful: Careful) -> None:
         """Deliver a line with a tag, to a name in other letters, to a slow reader, to nobody."""
@@ -513,10 +552,19 @@ class Loop:
         backlog = connection.backlog
         if backlog is not None and backlog.pending_bytes >= self._pending_limit:
             self._refused += 1
+            careful.refused.append(line)
+            careful.refusals.append(outcomes.undelivered(Code.BUSY, destination, tag))
+            return
+        is_to_be_stored = careful.is_for_history and connection.session.registered
+        if is_to_be_stored and self._receipts.storing.is_behind:
+            careful.refused.append(line)
             careful.refusals.append(outcomes.undelivered(Code.BUSY, destination, tag))
             return
         self._clients.say(connection, prefix + message)
-        careful.accepted.append((tag, destination))
+        if is_to_be_stored:
+            careful.filed.append((tag, destination, message))
+        else:
+            careful.accepted.append((tag, destination))
 
     # Comings and goings
 
@@ -538,7 +586,7 @@ class Loop:
     def _greet(self, connection: Connection, now: float) -> None:
         """Say hello to a client that has not heard it yet."""
         connection.flags |= progress.GREETED
-        self._clients.say(connection, replies.greeting(__version__.encode()))
+        self._clients.say(connection, self._greeting)
         self._departures.expect_login(connection, now)
         if self._is_stopping:
             self._say_stopping(connection)
@@ -590,7 +638,9 @@ class Loop:
             return 0.0
         if self._is_stopping:
             return QUIET_SECONDS / 4
-        wake_at = min(self._departures.wake_at(), self._pace.wake_at())
+        wake_at = min(
+            self._departures.wake_at(), self._pace.wake_at(), self._rooms.presence.wake_at()
+        )
         seconds = min(self._beat_seconds, max(0.0, wake_at - monotonic()))
         if self._is_leaving:
             return min(seconds, self._leaving.wait_seconds)
@@ -599,6 +649,7 @@ class Loop:
     def _look_at_the_clock(self, now: float) -> None:
         """Do what is due, free the names of those who went, beat, and publish the counters."""
         self._pace.release(now)
+        self._rooms.presence.tell(now)
         if self._inquiries.answers:
             self._inquiries.take_answers()
         for connection in self._departures.due(now):

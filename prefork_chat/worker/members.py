@@ -66,9 +66,13 @@ class LocalRoom:
 
 
 class Members:
-    """The rooms of a loop's clients. `by_place` has those that have members here."""
+    """The rooms of a loop's clients.
 
-    __slots__ = ("_changed", "_loop", "_recorded", "_registry", "_resized", "by_place")
+    `by_place` has those that have members here. `changes` are the names of clients who have come to
+    a room (True) or gone (False), until somebody takes them.
+    """
+
+    __slots__ = ("_changed", "_loop", "_recorded", "_registry", "_resized", "by_place", "changes")
 
     def __init__(self, registry: Registry, loop: int) -> None:
         """`loop` is the loop's index."""
@@ -78,6 +82,7 @@ class Members:
         self._recorded: list[Words] = []
         self._resized: dict[LocalRoom, None] = {}
         self.by_place: dict[int, LocalRoom] = {}
+        self.changes: dict[LocalRoom, dict[bytes, bool]] = {}
 
     def find(self, place: int, generation: int) -> LocalRoom | None:
         """Return the room at `place` in that generation, None if nobody here is in it."""
@@ -90,6 +95,7 @@ class Members:
         taken = {membership.position for membership in connection.rooms.values()}
         position = next(free for free in range(MEMBERSHIPS) if free not in taken)
         self._join(connection, Membership(room, position))
+        self._note_presence(connection, room, is_here=True)
         self.note_change(connection)
         return room
 
@@ -99,6 +105,7 @@ class Members:
         del connection.rooms[room.key]
         del room.members[connection]
         self._resized[room] = None
+        self._note_presence(connection, room, is_here=False)
         self.note_change(connection)
 
     def drop(self, connection: Connection) -> None:
@@ -106,6 +113,7 @@ class Members:
         for membership in connection.rooms.values():
             del membership.room.members[connection]
             self._resized[membership.room] = None
+            self._note_presence(connection, membership.room, is_here=False)
 
     def note_change(self, connection: Connection) -> None:
         """Have the client's memberships recorded with this turn."""
@@ -169,7 +177,7 @@ class Members:
 
     def publish(self) -> None:
         """Bring what was recorded into force."""
-        for slot, _, words in self._recorded:
+        for slot, _, words in self.record():
             self.store(slot, words)
         self._recorded = []
         self.publish_counts()
@@ -200,6 +208,9 @@ class Members:
             local = self.by_place[room.place] = LocalRoom(room)
         self._resized[local] = None
         return local
+
+    def _note_presence(self, connection: Connection, room: LocalRoom, *, is_here: bool) -> None:
+        self.changes.setdefault(room, {})[connection.session.name] = is_here
 
     @staticmethod
     def _join(connection: Connection, membership: Membership) -> None:

@@ -81,6 +81,12 @@ class Outbox:
             ]
         return self._composed
 
+    def discard(self) -> None:
+        """Forget this turn's sections."""
+        self.pending_bytes -= sum(map(len, self._sections))
+        self._sections.clear()
+        self._composed = []
+
     def resume(self, datagram: bytes) -> None:
         """Queue a datagram that a predecessor may have sent or not, before all others."""
         self.unsent.append(datagram)

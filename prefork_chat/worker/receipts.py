@@ -17,13 +17,14 @@ from prefork_chat.protocol.envelope import Origin
 from prefork_chat.protocol.names import fold
 from prefork_chat.protocol.replies import Code
 from prefork_chat.worker.spill import Awaited
+from prefork_chat.worker.storing import Storing
 
 if TYPE_CHECKING:
     from prefork_chat.inheritance import Inheritance
     from prefork_chat.worker.backlog import Backlog
     from prefork_chat.worker.clients import Clients
     from prefork_chat.worker.connection import Connection
-    from prefork_chat.worker.journal import Delivery
+    from prefork_chat.worker.journal import Delivery, Line
     from prefork_chat.worker.routes import Routes
 
 
@@ -31,15 +32,25 @@ class Careful:
     """The lines of one delivery that needed more than an append.
 
     `accepted` were handed to a client, as (tag or b"", destination); `refusals` are final answers
-    for their sender; `strays` are lines for names that are not at this loop.
+    for their sender, to the lines `refused`; `strays` are lines for names that are not at this
+    loop. If they are said by an account (`is_for_history`), those handed to accounts are `filed`
+    instead, with the message.
     """
 
-    __slots__ = ("accepted", "refusals", "strays")
+    __slots__ = ("accepted", "filed", "is_for_history", "refusals", "refused", "strays")
 
-    def __init__(self) -> None:
+    def __init__(self, *, is_for_history: bool = False) -> None:
+        self.is_for_history = is_for_history
+        self.filed: list[Line] = []
         self.accepted: list[tuple[bytes, bytes]] = []
         self.refusals: list[bytes] = []
+        self.refused: list[bytes] = []
         self.strays: list[bytes] = []
+
+    def delivered(self, lines: list[bytes]) -> list[bytes]:
+        """Return those of the delivery's lines that were handed to a client."""
+        others = {*self.refused, *self.strays}
+        return [line for line in lines if line not in others]
 
 
 class Receipts:
@@ -58,6 +69,7 @@ class Receipts:
         self._registry = inheritance.registry
         self._clients = clients
         self._routes = routes
+        self.storing = Storing(inheritance, routes)
         self.deliveries: list[tuple[Origin, list[bytes], list[tuple[bytes, bytes]]]] = []
         self.unsent: dict[bytes, Connection] = {}
         self.doubtful: set[bytes] = set()
@@ -92,6 +104,8 @@ class Receipts:
             else:
                 self._settle_carefully(origin, plain, tagged)
         self.deliveries.clear()
+        if self.storing.filings:
+            self.storing.settle(self)
         self.unsent.clear()
         self.doubtful.clear()
 
@@ -119,17 +133,20 @@ class Receipts:
 
     def release(self, receipts: list[Awaited]) -> None:
         """Confirm messages to a slow reader whose last byte the kernel has now taken."""
-        self.delivered += len(receipts)
-        for origin, tag, name in receipts:
+        for origin, tag, name, message in receipts:
+            if message:
+                self.storing.file(self, origin, [(tag, name, message)])
+                continue
+            self.delivered += 1
             if not origin.is_quiet:
                 self.answer(origin, 1, [outcomes.delivered(name, tag)])
 
     def abandon(self, backlog: Backlog) -> None:
         """Answer for what a client that is gone did not get; part of it he may have got."""
         torn, untouched = backlog.abandon()
-        for origin, tag, name in torn:
+        for origin, tag, name, _ in torn:
             self.answer(origin, 1, [outcomes.undelivered(Code.UNSURE, name, tag)])
-        for origin, tag, name in untouched:
+        for origin, tag, name, _ in untouched:
             self.answer(origin, 1, [outcomes.undelivered(Code.NOUSER, name, tag)])
 
     def answer(self, origin: Origin, answered: int, lines: list[bytes]) -> None:
@@ -158,6 +175,10 @@ class Receipts:
 
         If it is over, or about to be, they are nobody's business any more.
         """
+        if not generation:  # of no session: the historian asks what became of what it has sent
+            for section in envelope.pack_receipts(slot, generation, answered, lines):
+                self._routes.historian.add(section)
+            return
         loop = self._registry.loop_of(slot, generation)
         if loop is None or (loop == self._here and slot not in self._clients.released):
             return

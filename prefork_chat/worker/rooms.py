@@ -39,6 +39,7 @@ from prefork_chat.registry.rooms import RoomsFull
 from prefork_chat.worker import progress
 from prefork_chat.worker.journal import RoomsRecord
 from prefork_chat.worker.members import Heard, LocalRoom
+from prefork_chat.worker.presence import Presence
 from prefork_chat.worker.routes import GENERATION_SHIFT
 
 if TYPE_CHECKING:
@@ -91,7 +92,7 @@ class Shared(NamedTuple):
 
 
 class Rooms:
-    """The rooms as loop (p_id, t_id) has them."""
+    """The rooms as loop (p_id, t_id) has them. `presence` tells members who comes and goes."""
 
     def __init__(
         self,
@@ -112,6 +113,8 @@ class Rooms:
         self._members = clients.members
         self._routes = routes
         self._receipts = receipts
+        self._events = clients.events
+        self.presence = Presence(inheritance, t_id, clients, routes)
         self._numbers = count((inheritance.generation << GENERATION_SHIFT) + 1)
         self._said: dict[tuple[Connection, LocalRoom], _Said] = {}
         self._noisy: list[LocalRoom] = []
@@ -161,6 +164,7 @@ class Rooms:
             except RoomsFull:
                 return words.rooms_full(effect)
             connection.flags |= progress.IN_ROOMS
+            self.presence.begin(connection, room)
         return words.entered(room.name, self._count(room), effect.tag)
 
     def _exit(self, connection: Connection, effect: ExitRoom) -> bytes:
@@ -208,14 +212,8 @@ class Rooms:
         if room is None:
             return (words.no_room(effect),)
         local = self._members.find(room.place, room.generation)
-        names = [] if local is None else [member.session.name for member in local.members]
-        away = {} if local is None else local.away
-        names += [
-            held.name
-            for held in self._registry.members(room.place, progress.IN_ROOMS)
-            if (held.p_id, held.t_id) != self._here or held.slot in away
-        ]
-        return words.members_listed(room.name, names, effect.tag)
+        names = self.presence.names_of(local or LocalRoom(room))
+        return words.members_listed(room.name, list(names), effect.tag)
 
     def _count(self, room: LocalRoom) -> int:
         """Return how many members a room has in all loops."""
@@ -245,6 +243,9 @@ class Rooms:
                 )
             self._table.count_said(said.room.place, self._loop, len(said.messages))
             self._hear(said.room, said.origin, batch.batch, said.messages)
+            if self._events.is_watched:
+                heading = b"CHAT %b " % said.room.name
+                self._events.said(said.origin, [heading + message for message in said.messages])
         self._said.clear()
 
     # Delivering: what was said anywhere goes to the members here
@@ -267,6 +268,7 @@ class Rooms:
 
     def fan_out(self) -> list[Shared]:
         """Hand what was heard in this turn to the members; return what many get alike."""
+        self.presence.announce()
         noisy, self._noisy = self._noisy, []
         self._bytes = 0
         is_alone = len(noisy) == 1

@@ -15,7 +15,8 @@ import select
 from itertools import count
 from typing import TYPE_CHECKING
 
-from prefork_chat.protocol.names import fold
+from prefork_chat.inheritance import ATTENDANTS
+from prefork_chat.protocol.names import fold, is_name
 from prefork_chat.worker.connection import Connection, Pause
 from prefork_chat.worker.outbox import Outbox, OwnOutbox
 
@@ -37,7 +38,8 @@ class Routes:
     """Outboxes by destination, and back-pressure when a process is behind.
 
     `by_name` maps a destination as it was typed to (outbox, slot, owner word): the hot path looks
-    there first, and calls `find` on a miss and when `owners[slot]` is another by now.
+    there first, and calls `find` on a miss and when `owners[slot]` is another by now. `historian`
+    is that process's outbox.
     """
 
     __slots__ = (
@@ -46,13 +48,16 @@ class Routes:
         "_epoll",
         "_filled",
         "_held",
+        "_keeps_for_away",
         "_limit_bytes",
         "_loop",
         "_numbers",
         "_outboxes",
         "_pairs",
+        "_registered",
         "_registry",
         "by_name",
+        "historian",
         "own",
         "owners",
     )
@@ -72,16 +77,22 @@ class Routes:
         self._filled: list[Outbox] = []
         inlet_fd = inheritance.pairs.processes[inheritance.p_id].inlet.fileno()
         self._held = Outbox(inheritance.p_id, t_id, inlet_fd, self._filled)
+        self._registered = inheritance.registry.registered
+        self._keeps_for_away = inheritance.config.history.enabled
+        self.historian = self.outbox(inheritance.table.workers + ATTENDANTS.index("historian"), 0)
         self._blocked: dict[int, list[Outbox]] = {}
         self.by_name: dict[bytes, tuple[Outbox, int, int]] = {}
         self.owners = inheritance.registry.owners
 
     def find(self, destination: bytes) -> Outbox | None:
-        """Ask the registry where `destination` (as typed) is; None: nobody of that name is here."""
+        """Ask the registry where `destination` (as typed) is; None: nobody of that name is here.
+
+        What is for an account that is away goes to the historian.
+        """
         key = fold(destination)
         location = self._registry.check(key)
         if location is None:
-            return None
+            return self._find_away(destination, key)
         owner = self.owners[location.slot]
         if self._registry.check(key) != location:  # it moved while we looked: ask when it is over
             return self.find(destination)
@@ -90,6 +101,11 @@ class Routes:
         outbox = self.outbox(location.p_id, location.t_id)
         self.by_name[destination] = (outbox, location.slot, owner)
         return outbox
+
+    def _find_away(self, destination: bytes, key: bytes) -> Outbox | None:
+        """Return the historian's outbox if an account that is away may have this name."""
+        is_away = self._keeps_for_away and is_name(destination) and self._registered.may_have(key)
+        return self.historian if is_away else None
 
     def outbox(self, p_id: int, t_id: int) -> Outbox:
         """Return the outbox of loop (p_id, t_id)."""

@@ -11,8 +11,8 @@ Owner: the loop of the client; only its thread comes here.
                          answered: what ends up to there has been answered for
                          taken: what the kernel has taken (Unix sockets: it keeps no count)
     frame    <I I> data  kind, size; kind 0: bytes of the stream, behind those before;
-                         kind 1: MessagePack (origin, tag, destination): an answer that is due when
-                         the kernel has all bytes before it
+                         kind 1: MessagePack (origin, tag, destination, message or ""): an answer
+                         that is due when the kernel has all bytes before it
 """
 
 from __future__ import annotations
@@ -39,7 +39,7 @@ _BYTES: Final = 0
 _AWAITED: Final = 1
 
 _encode = msgspec.msgpack.Encoder().encode
-_decode = msgspec.msgpack.Decoder(tuple[bytes, bytes, bytes]).decode
+_decode = msgspec.msgpack.Decoder(tuple[bytes, bytes, bytes, bytes]).decode
 
 
 class Awaited(NamedTuple):
@@ -48,6 +48,8 @@ class Awaited(NamedTuple):
     origin: Origin
     tag: bytes
     destination: bytes
+    message: bytes = b""
+    """What is to be stored before the answer, if it is."""
 
 
 class Kept(NamedTuple):
@@ -132,7 +134,8 @@ class Spill:
 
     def await_receipt(self, awaited: Awaited) -> None:
         """Add an answer that is due when all bytes before it are taken."""
-        data = _encode((awaited.origin.header, awaited.tag, awaited.destination))
+        origin, *rest = awaited
+        data = _encode((origin.header, *rest))
         self._write(_FRAME.pack(_AWAITED, len(data)) + data)
 
     def note_answered(self, position: int) -> None:
@@ -186,6 +189,6 @@ def load(path: Path) -> Content | None:
             kept.append(Kept(body, end, []))
             newest = place
         elif kept:
-            header, tag, destination = _decode(body)
-            kept[-1].awaited.append(Awaited(Origin.parse(header[:-1]), tag, destination))
+            header, *rest = _decode(body)
+            kept[-1].awaited.append(Awaited(Origin.parse(header[:-1]), *rest))
     return Content(answered, taken, kept, place, newest)

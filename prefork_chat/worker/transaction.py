@@ -141,6 +141,7 @@ class Transaction:
                     _consume_again(connection, size, -1 - end)
             self._rewrite(record.all_writes(), missing)
             self._receipts.restore(record.deliveries)
+            self._receipts.storing.restore(record.filings)
         self._finish()
 
     def hand_over(self) -> None:
@@ -194,6 +195,8 @@ class Transaction:
         backlog = connection.backlog
         self._departures.forget_login(connection)
         self._clients.give_up(connection)
+        if connection.rooms:
+            self._receipts.has_answered = True  # others must be told before its slot is freed
         connection.backlog = None
         if backlog is not None:
             self._receipts.abandon(backlog)
@@ -299,6 +302,7 @@ class Transaction:
                 ],
                 shared=shares,
                 rooms=self._rooms.record(),
+                filings=self._receipts.storing.record(),
             )
         )
         words, positions = self._words, self._positions

@@ -25,13 +25,14 @@ class Client:
 class Chat:
     fault: str
     clients: dict[bytes, Client] = field(default_factory=dict)
+    rooms: dict[bytes, list[Client]] = field(default_factory=dict)
     count: int = 0
     held: list[tuple[Client, bytes]] = field(default_factory=list)
 
-    def deliver(self, sender: Client, dest: bytes, message: bytes) -> None:
+    def deliver(self, sender: Client, dest: bytes, message: bytes, line: bytes = b"") -> None:
         self.count += 1
         receiver = self.clients[dest]
-        line = b"CHAT %s %s\n" % (sender.name, message)
+        line = line or b"CHAT %s %s\n" % (sender.name, message)
         fault = FAULTS[self.fault] if self.count % 10 == 0 else None
         if fault is not None:
             fault(self, sender, receiver, line)
@@ -44,6 +45,19 @@ class Chat:
             lose(self, sender, receiver, line)
         else:
             self.finish(sender, receiver, line)
+
+    def deliver_in_room(self, sender: Client, room: bytes, message: bytes) -> None:
+        """As if there were no receipts but the last: each member's share may be at fault."""
+        is_quiet, sender.is_quiet = sender.is_quiet, True
+        members = [member for member in self.rooms[room] if member is not sender]
+        for member in members:
+            self.deliver(
+                sender, member.name, message, b"CHAT %s %s %s\n" % (room, sender.name, message)
+            )
+        sender.is_quiet = is_quiet
+        count = len(members) - (self.fault == "miscount")
+        if not is_quiet:
+            sender.writer.write(b"OK CHAT %s n=%d\n" % (room, count))
 
     def finish(self, sender: Client, receiver: Client, line: bytes) -> None:
         receiver.writer.write(line)
@@ -107,6 +121,8 @@ FAULTS: dict[str, Fault | None] = {
     "refuse-ahead": refuse,  # and the others' messages come long after their receipts
     "refuse-and-deliver": refuse_and_deliver,
     "disconnect": disconnect,
+    "miscount": None,
+    "roomless": None,
     "full": None,
     "deaf": None,
 }
@@ -124,6 +140,13 @@ async def converse(chat: Chat, reader: asyncio.StreamReader, writer: asyncio.Str
             case [b"HELO", b"quiet"]:
                 client.is_quiet = True
                 writer.write(b"OK HELO quiet\n")
+            case [b"PASS", *_]:
+                writer.write(b"OK PASS\n")
+            case [b"ENTR", room] if chat.fault != "roomless":
+                chat.rooms.setdefault(room, []).append(client)
+                writer.write(b"OK ENTR %s n=%d\n" % (room, len(chat.rooms[room])))
+            case [b"CHAT", room, message] if room.startswith(b"#"):
+                chat.deliver_in_room(client, room, message)
             case [b"CHAT", dest, message]:
                 chat.deliver(client, dest, message)
             case [b"LEAV"]:

@@ -77,7 +77,7 @@ def test_a_tag_alone_or_a_blank_line_is_no_command() -> None:
     assert refusal(b"   ").startswith(b"ERR * BADVERB a line begins with a command")
 
 
-@pytest.mark.parametrize("line", [b"hello there", b"SING #room", b"HIST", b"CHAT\tbob hi"])
+@pytest.mark.parametrize("line", [b"hello there", b"SING #room", b"HISTORY", b"CHAT\tbob hi"])
 def test_an_unknown_verb_is_shown_the_way_to_help(line: bytes) -> None:
     verb = line.split(b" ")[0]
     assert refusal(line).startswith(b"ERR * BADVERB " + verb + b" is no command: HELP lists them")
@@ -256,10 +256,12 @@ def test_ping_sends_its_token_back() -> None:
 def test_helo_switches_on_what_there_is_and_lists_what_is_on() -> None:
     session = joined_session()
     assert reply(b"HELO", session) == (b"OK HELO",)
-    assert reply(b"HELO time ids pres", session) == (b"OK HELO",)
+    assert reply(b"HELO time ids", session) == (b"OK HELO",)
     assert reply(b"@1 HELO time QUIET", session) == (b"@1 OK HELO quiet",)
     assert session.quiet
-    assert reply(b"HELO", session) == (b"OK HELO quiet",)
+    assert reply(b"HELO pres", session) == (b"OK HELO quiet pres",)
+    assert session.presence
+    assert reply(b"HELO", session) == (b"OK HELO quiet pres",)
 
 
 def test_helo_changes_nothing_when_a_word_is_unknown() -> None:

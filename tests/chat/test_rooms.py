@@ -30,6 +30,18 @@ def test_each_message_to_a_room_is_answered_with_how_many_it_has_reached() -> No
     assert rooms.missed(b"#Dev", 17) == b"NOTE MISSED 17 #Dev"
 
 
+def test_those_who_come_and_go_are_named_in_few_lines_of_bounded_length() -> None:
+    assert rooms.here(b"#Dev", [b"Bob", b"eve"]) == [b"HERE #Dev Bob eve"]
+    assert rooms.gone(b"#Dev", [b"Bob"]) == [b"GONE #Dev Bob"]
+    assert rooms.here(b"#Dev", []) == rooms.gone(b"#Dev", []) == []
+    assert rooms.all_gone(b"#Dev") == b"GONE #Dev *"
+    people = [b"%032d" % number for number in range(1000)]
+    lines = rooms.here(b"#" + b"x" * 32, people)
+    assert max(map(len, lines)) < 1024
+    assert len(lines) < 40
+    assert [name for line in lines for name in line.split(b" ")[2:]] == people
+
+
 def test_lists_end_with_their_count() -> None:
     assert rooms.listed([(b"#Dev", 3, True), (b"#ops", 1, False)], b"7") == (
         b"@7 DATA ROOM #Dev n=3 in",

@@ -2,7 +2,8 @@
 
 The file $DEATHS lists where: `asked` (before a question is looked at), `decided` (whatever is kept
 has been committed, and nobody has been told), `told` (the loop has the answer, and has not come to
-it). Each word is for one worker. `stuck` is a clerk that never comes to an answer.
+it). Each word is for one worker. `stuck` is a clerk that never comes to an answer, `failing` one
+that has a bug.
 """
 
 from __future__ import annotations
@@ -25,6 +26,7 @@ if TYPE_CHECKING:
 DEATHS: Final = "DEATHS"
 PLACES: Final = ("asked", "decided", "told")
 STUCK: Final = "stuck"
+FAILING: Final = "failing"
 
 _answer = Registrar.answer
 
@@ -40,8 +42,11 @@ def die(place: str) -> None:
 
 def answer(registrar: Registrar, inquiry: Inquiry) -> Answer | Later:
     die("asked")
-    if Path(os.environ[DEATHS]).read_text(encoding="ascii") == STUCK:
+    place = Path(os.environ[DEATHS]).read_text(encoding="ascii")
+    if place == STUCK:
         threading.Event().wait()
+    if place == FAILING:
+        raise RuntimeError("a bug")
     answer = _answer(registrar, inquiry)
     die("decided")
     return answer

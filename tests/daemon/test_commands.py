@@ -137,7 +137,7 @@ def test_stat_counts_clients_names_and_messages(daemon: Daemon) -> None:
 def test_helo_lists_the_extras_that_are_on(daemon: Daemon) -> None:
     client = daemon.connect()
     client.ask("HELO", "OK HELO")
-    client.ask("HELO time ids pres", "OK HELO")
+    client.ask("HELO time ids", "OK HELO")
     client.send("HELO loud")
     client.expect_error("HELO", "BADARGS")
     client.ask("HELO Quiet time", "OK HELO quiet")

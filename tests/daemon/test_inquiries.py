@@ -10,7 +10,7 @@ import pytest
 
 from prefork_chat import log
 from prefork_chat.worker.clerk import MOST_QUESTIONS
-from tests.daemon.dying_clerk import DEATHS, STUCK
+from tests.daemon.dying_clerk import DEATHS, FAILING, STUCK
 from tests.daemon.registered import PASSWORD, accounts_locked, begin_to_join, register
 from tests.harness.sockets import unread_bytes
 from tests.harness.waiting import until
@@ -213,6 +213,26 @@ def test_a_worker_that_hands_over_does_not_wait_for_ever(
     late.send(f"JOIN alice {PASSWORD}")
     late.expect_error("JOIN", "AUTH")
     client.expect_nothing()
+
+
+def test_our_own_fault_costs_one_answer_and_no_worker(
+    start_daemon: StartDaemon, tmp_path: Path
+) -> None:
+    deaths = tmp_path / "deaths"
+    deaths.write_text(FAILING)
+    environ = os.environ | {DEATHS: str(deaths)}
+    daemon = start_daemon(program="tests.daemon.dying_clerk", environ=environ)
+    daemon.log.expect(log.QUESTION_FAILED)
+    client = daemon.connect()
+    client.send(f"@j JOIN alice {PASSWORD}", "PING 1")
+    client.expect_error("JOIN", "INTERNAL", tag="j")
+    client.expect("OK PING 1")
+    [failure] = daemon.log.events(log.QUESTION_FAILED)
+    assert "a bug" in str(failure["exception"])
+    assert PASSWORD not in str(failure)
+    deaths.write_text("")
+    client.send(f"JOIN alice {PASSWORD}")
+    client.expect_error("JOIN", "AUTH")
 
 
 def test_too_many_questions_are_refused(start_daemon: StartDaemon, tmp_path: Path) -> None:

@@ -17,7 +17,7 @@ from tests.harness.waiting import PATIENCE_SECONDS
 if TYPE_CHECKING:
     from prefork_chat.addresses import Address
 
-GREETING: Final = r"OK HELO prefork-chat/\S+ proto=1 max=1024"
+GREETING: Final = r"OK HELO prefork-chat/\S+ proto=1 max=1024( operator=sees-messages)?"
 
 _LINGER_OFF: Final = struct.pack("ii", 1, 0)
 

@@ -90,6 +90,20 @@ def test_how_many_were_reached_by_each_batch_comes_out_as_it_went_in(
     assert envelope.parse_reached(section) == reached
 
 
+@given(
+    st.integers(0, 2**16),
+    st.integers(1, 2**40),
+    st.dictionaries(NAMES, st.booleans(), min_size=1),
+)
+def test_who_has_come_and_gone_comes_out_as_it_went_in(
+    place: int, generation: int, names: dict[bytes, bool]
+) -> None:
+    section = envelope.pack_presence(place, generation, names)
+    assert section.startswith(envelope.PRESENCE)
+    header, _, body = section.partition(b"\n")
+    assert envelope.parse_presence(header, body) == (place, generation, names)
+
+
 @pytest.mark.parametrize(
     ("line", "parts"),
     [

@@ -38,6 +38,7 @@ def test_parts_begin_on_cache_lines_and_do_not_overlap(size: tuple[int, int, int
         parts.endings,
         parts.registered,
         parts.penalties,
+        parts.consoles,
     ):
         assert part.start % layout.LINE_BYTES == 0
         assert end <= part.start < part.stop

@@ -46,7 +46,7 @@ def main(worker: str, path: str) -> int:
         refuse_the_first_forks(3)
     try:
         run_worker = echo if worker == "echo" else getattr(workers, worker)
-        return Supervisor(config, run_worker, partial(load, path), duties()).run()
+        return Supervisor(config, run_worker, partial(load, path), duties=duties()).run()
     except PreforkChatError as error:
         print(f"prefork-chat: {error}", file=sys.stderr)
         return error.exit_code

@@ -39,6 +39,7 @@ def test_it_ends_after_the_last_worker_and_finds_what_that_has_left(
 
 def test_a_killed_one_has_a_successor_and_no_worker_notices(start_daemon: StartDaemon) -> None:
     daemon = attended(start_daemon)
+    daemon.wait_for("attendant.began")
     os.kill(ready(daemon, 1)["pid"], signal.SIGKILL)
     ready(daemon, 2)
     daemon.wait_for("attendant.began", predecessor="1")
@@ -92,6 +93,7 @@ def test_one_that_does_not_go_when_it_is_told_to_is_killed(start_daemon: StartDa
 
 def test_an_upgrade_finds_it_and_replaces_it(start_daemon: StartDaemon) -> None:
     daemon = attended(start_daemon)
+    daemon.wait_for("attendant.began")
     first = ready(daemon, 1)["pid"]
     daemon.send(signal.SIGUSR2)
     daemon.wait_for("replacement.finished", reason="upgrade")
@@ -115,6 +117,7 @@ def test_it_keeps_no_clients_socket_open(start_daemon: StartDaemon) -> None:
     daemon = start_daemon("echo", environ={VARIABLE: "attend"}, server={"workers": 1})
     daemon.wait_for("supervisor.ready")
     pid = ready(daemon, 1)["pid"]
+    daemon.wait_for("attendant.began")
     before = fd_count(pid)
     people = [daemon.connect() for _ in range(5)]
     for person in people:
