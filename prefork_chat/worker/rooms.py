@@ -3,7 +3,8 @@
 What a client says to a room in a turn is one *batch*. It goes once to each loop that has members
 (a ROOM_BATCH section), which makes its lines, adds them to what its members get in that turn, and
 says afterwards how many it has reached (REACHED). The loop of the sender adds up, and when all have
-said so it answers each message: `OK CHAT #room n=<reached>`.
+said so it answers each message: `OK CHAT #room n=<reached>`. The historian is one of them: it gets
+every batch, has reached nobody, and says so when the batch is stored.
 
 Reached is who has it in his socket, or in his backlog. A member who reads so slowly that his
 backlog is over `client_pending_bytes` misses it: that is counted with his membership, and he is
@@ -239,13 +240,16 @@ class Rooms:
             loops = sum(1 << loop for loop in (self._loop, *others))
             number = next(self._numbers)
             batch = RoomBatch(number, room.place, room.generation, loops, room.name)
-            section = envelope.pack_room_batch(batch, said.origin, said.messages) if others else b""
-            for loop in others:
-                outbox = self._routes.outbox(*divmod(loop, self._threads))
+            outboxes = [self._routes.outbox(*divmod(loop, self._threads)) for loop in others]
+            if self._receipts.storing.is_on:
+                outboxes.append(self._routes.historian)  # who says so, too, once all is stored
+            section = b""
+            for outbox in outboxes:
+                section = section or envelope.pack_room_batch(batch, said.origin, said.messages)
                 outbox.add(section)
                 self._routes.hold_back(said.connection, outbox)
             if not said.origin.is_quiet:
-                pending = _Pending(said.origin, room.name, said.tags, 1 + len(others), 0)
+                pending = _Pending(said.origin, room.name, said.tags, 1 + len(outboxes), 0)
                 self._pending[number] = pending
             self._table.count_said(room.place, self._loop, len(said.messages))
             self._hear(room, batch, said.origin, said.messages)
