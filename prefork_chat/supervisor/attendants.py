@@ -254,6 +254,7 @@ class Attendants:
             yield fd
         for listener in self._estate.listeners.sockets:
             yield listener.detach()
+        yield self._estate.door.socket.detach()
 
     def _bury(self, seat: _Seat, pid: int, status: int) -> None:
         self._read_state(seat)

@@ -202,6 +202,7 @@ class Operations:
         try:
             config, kept = adopt(self._config, self._load(), self._children.places)
             log.configure(config.log)
+            self._put_up_local(config)
         except (ConfigError, StartError) as error:
             self._log.error(CONFIG_REJECTED, reason=str(error))
             raise ConfigError(str(error)) from error
@@ -401,6 +402,7 @@ class Operations:
         self._is_for_attendants = False
         try:
             log.configure(self._config.log)
+            self._estate.local.put_up(self._config)
         except StartError as error:
             self._log.warning(CONFIG_REJECTED, reason=str(error))
         self._workforce.adopt(self._config)
@@ -414,6 +416,14 @@ class Operations:
         }
         if renewed:
             self._begin_round("restore", renewed)
+
+    def _put_up_local(self, config: Config) -> None:
+        """Make what other programs are to find of us, or leave it as it was; raises StartError."""
+        try:
+            self._estate.local.put_up(config)
+        except StartError:
+            self._estate.local.put_up(self._config)
+            raise
 
     def _abandon(self, why: str) -> None:
         for round_ in self._replacing.abandon(why):
