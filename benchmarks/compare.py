@@ -41,7 +41,7 @@ if TYPE_CHECKING:
 RESULTS: Final = Path(__file__).resolve().parent / "results"
 PARTS: Final = ("contest", "grid", "costs", "micro")
 # Rounds, seconds of the measured window, seconds of warm-up.
-_FULL: Final = (3, 1.2, 0.4)
+_FULL: Final = (3, 1.0, 0.3)
 _QUICK: Final = (1, 0.5, 0.2)
 _GRID_ROUNDS: Final = 1  # 66 cells; their neighbours show how far to trust one
 
@@ -125,15 +125,17 @@ def _parser() -> argparse.ArgumentParser:
         help="parts, loads, servers, as --list has them; of each kind all if none is named",
     )
     parser.add_argument("--list", action="store_true", help="list them and end")
-    parser.add_argument("--quick", action="store_true", help="about a minute, to see that it works")
+    parser.add_argument(
+        "--quick", action="store_true", help="about two minutes, to see that it works"
+    )
     parser.add_argument(
         "--fetch",
         action="store_true",
         help="download Debian's ngIRCd and InspIRCd into .cache first; installs nothing",
     )
     parser.add_argument("--rounds", type=_positive, help="of everything (3)")
-    parser.add_argument("--seconds", type=float, help="of a measured window (1.2)")
-    parser.add_argument("--warm-up", type=float, metavar="SECONDS", help="before it (0.4)")
+    parser.add_argument("--seconds", type=float, help="of a measured window (1)")
+    parser.add_argument("--warm-up", type=float, metavar="SECONDS", help="before it (0.3)")
     parser.add_argument(
         "--attempts",
         type=_positive,

@@ -101,10 +101,10 @@ def summary(document: Document) -> str:
         for load in dict.fromkeys(entry.load for entry in entries):
             of_load = [entry for entry in entries if entry.load == load]
             lines += [load, *_aligned([_head("server", columns), *_rows(of_load, columns)]), ""]
-    for part in (document.costs, document.grid):
+    columns = (_THOUSANDS, _SERVER)
+    for part, name in ((document.costs, _title), (document.grid, _shape)):
         if part:
-            columns = (_THOUSANDS, _SERVER)
-            rows = [[f"{e.load}, {_shape(e)}", *(c.cell(e) for c in columns)] for e in part]
+            rows = [[f"{e.load}, {name(e)}", *(c.cell(e) for c in columns)] for e in part]
             lines += [*_aligned([_head("ours", columns), *rows]), ""]
     lines += [f"{m.name}: {m.mean_ns:,.0f} ns a {m.per}" for m in document.micro]
     return "\n".join([*lines, *_remarks(document)]).rstrip()

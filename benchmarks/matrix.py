@@ -42,6 +42,17 @@ _SWITCHES: Final[tuple[tuple[str, dict[str, str], bool], ...]] = (
     ("one worker, one thread", {"server.workers": "1", "server.threads": "1"}, True),
 )
 
+# What the history costs shows only where it has something to keep: between accounts, and in rooms.
+_ACCOUNTS: Final = Load(clients=20, password="correct horse battery")
+_KEPT_LOADS: Final = {
+    "accounts-20x32": replace(_ACCOUNTS, receipts=True),
+    "room-200": Load(talkers=16, in_flight=8, room=True, receipts=True),
+}
+_KEPT_SWITCHES: Final[tuple[tuple[str, dict[str, str]], ...]] = (
+    ("defaults", {}),
+    ("no history", {"history.enabled": "false"}),
+)
+
 
 def grid(options: Mapping[str, str], cpus: Cpus) -> list[Job]:
     """Return workers x threads, in three variants, under both loads."""
@@ -55,12 +66,18 @@ def grid(options: Mapping[str, str], cpus: Cpus) -> list[Job]:
 
 
 def costs(options: Mapping[str, str], cpus: Cpus) -> list[Job]:
-    """Return the defaults, and the daemon with one thing changed, under both loads."""
-    return [
+    """Return the defaults, and the daemon with one thing changed, under loads that show it."""
+    switched = [
         _job(title, {**options, **changed}, cpus, load_name, replace(load, receipts=receipts))
         for load_name, load in LOADS.items()
         for title, changed, receipts in _SWITCHES
     ]
+    kept = [
+        _job(title, {**options, **changed}, cpus, load_name, load)
+        for load_name, load in _KEPT_LOADS.items()
+        for title, changed in _KEPT_SWITCHES
+    ]
+    return [*switched, *kept]
 
 
 def _shape(workers: int, threads: int) -> dict[str, str]:

@@ -21,8 +21,8 @@ from benchmarks.build import ROOT
 from benchmarks.results import Micro
 from prefork_chat.protocol.decoder import Decoder
 from prefork_chat.protocol.envelope import Origin, merge, pack_datagram, pack_messages, parse_line
-from prefork_chat.registry import layout
 from prefork_chat.registry.ipc import Semaphore, SharedMemory
+from prefork_chat.registry.layout import Layout
 from prefork_chat.registry.registry import Registry
 
 if TYPE_CHECKING:
@@ -128,8 +128,10 @@ def _come_and_go(registry: Registry) -> None:
 def _run() -> None:
     import pyperf  # noqa: PLC0415 - an extra
 
+    runner = pyperf.Runner()
+    runner.parse_args()  # ends here if they are wrong: nothing is made yet
     key = int.from_bytes(os.urandom(4), "little") % 0x7FFF_FFFE + 1
-    shape = layout.Layout(2 * NAMES, 1, 1, 0)
+    shape = Layout(capacity=2 * NAMES, workers=1, threads=1, rooms=1)
     memory = SharedMemory.create(f"/prefork-chat-micro-{key:x}", shape.total_bytes)
     semaphore = Semaphore.create(key, 1)
     try:
@@ -138,7 +140,6 @@ def _run() -> None:
         for number in range(NAMES):
             name = b"client%d" % number
             registry.enter(*registry.claim(0, 0), name, name)
-        runner = pyperf.Runner()
         for bench in _benches(registry):
             title = f"{bench.name} / {bench.per}"
             runner.bench_func(title, bench.work, inner_loops=bench.count)

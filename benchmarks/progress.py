@@ -1,8 +1,14 @@
-"""How a benchmark says on a terminal what it is doing: one line, written over."""
+"""How a benchmark says what it is doing: on a terminal in one line, written over."""
 
 from __future__ import annotations
 
 import sys
+
+
+def announce(text: str) -> None:
+    """Say on stderr what begins now, where no terminal shows more than that."""
+    if not sys.stderr.isatty():
+        print(text, file=sys.stderr, flush=True)
 
 
 def show(text: str) -> None:

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 from benchmarks.daemon import DaemonError
 from benchmarks.load import Load, LoadError
 from benchmarks.peers.programs import PeerError
-from benchmarks.progress import show
+from benchmarks.progress import announce, show
 from benchmarks.results import Entry, shortened, summarise
 from benchmarks.rounds import Round, Setup, run_quiet_round
 
@@ -58,23 +58,23 @@ def take_turns(what: str, jobs: Sequence[Job], plan: Plan) -> list[Entry]:
     """Measure all jobs, round by round; an entry for each, in their order."""
     found: list[list[Round]] = [[] for _ in jobs]
     failures: dict[int, str] = {}
-    turns = [
-        (number, index)
-        for number in range(1, plan.rounds + 1)
-        for index, job in enumerate(jobs)
-        if number == 1 or not job.once
-    ]
+    total = sum(1 if job.once else plan.rounds for job in jobs)
+    done = 0
     began = time.monotonic()
-    for done, (number, index) in enumerate(turns):
-        if index in failures:
-            continue
-        job = jobs[index]
-        left = (time.monotonic() - began) / done * (len(turns) - done) if done else 0.0
-        title = f"{what} {done + 1}/{len(turns)}, {left:.0f} s left: {job.load_name} {job.title}"
-        try:
-            found[index].append(_run(job, plan, number, title))
-        except (DaemonError, LoadError, PeerError) as error:
-            failures[index] = str(error)
+    for number in range(1, plan.rounds + 1):
+        announce(f"{what}: round {number} of {plan.rounds}, {time.monotonic() - began:.0f} s")
+        for index, job in enumerate(jobs):
+            if job.once and number > 1:
+                continue
+            left = (time.monotonic() - began) / done * (total - done) if done else 0.0
+            title = f"{what} {done + 1}/{total}, {left:.0f} s left: {job.load_name} {job.title}"
+            done += 1
+            if index in failures:
+                continue
+            try:
+                found[index].append(_run(job, plan, number, title))
+            except (DaemonError, LoadError, PeerError) as error:
+                failures[index] = str(error)
     show("")
     return [_entry(job, found[i], failures.get(i, "")) for i, job in enumerate(jobs)]
 

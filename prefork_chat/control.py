@@ -164,9 +164,9 @@ _request_decoder: Final[msgspec.json.Decoder[Request]] = msgspec.json.Decoder(Re
 _answer_decoder: Final[msgspec.json.Decoder[Answer]] = msgspec.json.Decoder(Answer)
 
 
-def socket_path(directory_fd: int) -> str:
-    """Return a path, good in this process only, of the admin socket in an open directory."""
-    return f"/proc/self/fd/{directory_fd}/{SOCKET_NAME}"
+def socket_path(directory_fd: int, name: str = SOCKET_NAME) -> str:
+    """Return a path, good in this process only, of a socket in an open directory."""
+    return f"/proc/self/fd/{directory_fd}/{name}"
 
 
 def encode(message: Request | Answer) -> bytes:

@@ -29,6 +29,9 @@ ATTENDANTS: Final = ("historian", "porter")
 Each has a parent-level pair, behind those of the workers (`pairs`), and a number of
 its own as a sender of datagrams (`senders`)."""
 
+DOOR: Final = "door"
+"""The socket in the runtime directory at which the porter comes in, as clients do elsewhere."""
+
 COMPATIBILITY: Final = 3
 """One more whenever workers of this version and the last one could not live side by side.
 

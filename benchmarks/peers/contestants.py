@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING, Final, TypeAlias
 import prefork_chat
 from benchmarks import daemon
 from benchmarks.build import build_router
+from benchmarks.load import Load
 from benchmarks.peers import debian, ircds
 from benchmarks.peers.programs import serve_on_port_it_prints
 
@@ -26,7 +27,7 @@ if TYPE_CHECKING:
     from contextlib import AbstractContextManager
 
     from benchmarks.daemon import Server
-    from benchmarks.load import Dialect, Load
+    from benchmarks.load import Dialect
 
 Start: TypeAlias = "Callable[[Load], AbstractContextManager[Server]]"
 Cpus: TypeAlias = frozenset[int] | None
@@ -90,6 +91,11 @@ def takes_chat(load: Load) -> bool:
     return load.mode == "chat" and not is_held
 
 
+def takes_usual_talk(load: Load) -> bool:
+    """For a mode between two others, to be seen once: no need to multiply it by every load."""
+    return takes_chat(load) and load.clients == Load().clients and not load.room
+
+
 def takes_small_packets(load: Load) -> bool:
     """For loads in which a sender waits for what it has sent to be acknowledged (Nagle)."""
     return takes_chat(load) and (load.in_flight == 1 or load.rate > 0 or load.room)
@@ -128,7 +134,7 @@ def ours(options: Mapping[str, str], cpus: Cpus) -> Iterator[Contestant]:
             name=prefix,
             title=f"prefork_chat{mode}",
             start=start,
-            takes=takes_all if is_default else takes_chat,
+            takes=takes_all if is_default else takes_usual_talk,
             receipts=True,
         )
         yield Contestant(

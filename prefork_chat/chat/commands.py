@@ -12,6 +12,7 @@ from enum import Enum, auto
 from types import MappingProxyType
 from typing import Final
 
+from prefork_chat.chat import history
 from prefork_chat.chat.effects import (
     Authenticate,
     Claim,
@@ -19,6 +20,7 @@ from prefork_chat.chat.effects import (
     Effect,
     EnterRoom,
     ExitRoom,
+    Identify,
     Leave,
     ListMembers,
     ListNames,
@@ -30,6 +32,7 @@ from prefork_chat.chat.effects import (
     SetPassword,
     TellRoom,
 )
+from prefork_chat.chat.history import FIND, HIST, READ
 from prefork_chat.chat.outcomes import (
     CHAT,
     HELO,
@@ -146,6 +149,13 @@ def _pass(session: Session, rest: bytes, tag: bytes) -> Effect:
     if not password:
         return _bad_arguments(PASS, tag, b"a password is missing")
     return SetPassword(session.name, session.key, session.registered, password, tag)
+
+
+def _read(_session: Session, rest: bytes, tag: bytes) -> Effect:
+    name, _, password = rest.strip().partition(b" ")
+    if not is_name(name):
+        return _bad_arguments(READ, tag, b"a name is missing")
+    return Identify(name, fold(name), password.strip(), tag)
 
 
 def _chat(session: Session, rest: bytes, tag: bytes) -> Effect:
@@ -339,6 +349,39 @@ _TABLE: Final = (
             b"time, ids: understood, but not offered by this server.",
         ),
         _helo,
+    ),
+    Command(
+        HIST,
+        Guard.ALWAYS,
+        b"HIST [username|#room] [count] [before=<id>]",
+        (
+            b"show what you and others said to each other, or was said in a room",
+            b"Each message: DATA HIST <id> <time> <from> <to> <text>; more=1: there is more.",
+            b"Without a name: all your messages, and those of the rooms that you are in.",
+            b"before=<id>: what came before that message; after=<id>: what came after it.",
+            b"It is kept for accounts (PASS); ~name is a guest of that name.",
+        ),
+        history.ask,
+    ),
+    Command(
+        FIND,
+        Guard.ALWAYS,
+        b"FIND <words> [before=<id>]",
+        (
+            b"find messages that have all these words, the newest 20",
+            b"In your own messages, and in those of the rooms that you are in.",
+        ),
+        history.seek,
+    ),
+    Command(
+        READ,
+        Guard.NOT_JOINED,
+        b"READ <username> [password]",
+        (
+            b"show that an account is yours, to use HIST and FIND without joining",
+            b"Nobody sees you, and what waits for you goes on waiting.",
+        ),
+        _read,
     ),
     Command(
         PING,

@@ -161,7 +161,53 @@ class Enrol:
     tag: bytes
 
 
-Question = Authenticate | SetPassword
+@dataclass(frozen=True, slots=True)
+class Identify(Authenticate):
+    """READ: show that an account is one's own, to read its history without joining."""
+
+    verb: ClassVar[bytes] = b"READ"
+
+
+@dataclass(frozen=True, slots=True)
+class ReadHistory:
+    """HIST: messages of the account `user` (a key), in order.
+
+    `about` is the key of somebody or of a room, empty: everything, with `rooms`, those that the
+    session is in. The last `count` below the id `before`, 0: of all; or, if `after` is not 0, the
+    first above that.
+    """
+
+    verb: ClassVar[bytes] = b"HIST"
+    user: bytes
+    rooms: tuple[bytes, ...]
+    about: bytes
+    count: int
+    before: int
+    after: int
+    tag: bytes
+
+
+@dataclass(frozen=True, slots=True)
+class FindWords:
+    """FIND: the last messages that `user` may read and that have all of `words`."""
+
+    verb: ClassVar[bytes] = b"FIND"
+    user: bytes
+    rooms: tuple[bytes, ...]
+    words: bytes
+    before: int
+    tag: bytes
+
+
+@dataclass(frozen=True, slots=True)
+class Vouch:
+    """The answer to Identify: the account of this folded name is his who asks."""
+
+    key: bytes
+    tag: bytes
+
+
+Question = Authenticate | SetPassword | ReadHistory | FindWords
 """What is asked of a clerk of the worker. Asked again, it must come to the same."""
 
 Act = Reply | Refuse | Close | Claim | Route | ListNames | Report | Leave | RoomEffect
@@ -169,5 +215,5 @@ Act = Reply | Refuse | Close | Claim | Route | ListNames | Report | Leave | Room
 
 Effect = Act | Question
 
-Answer = Reply | Refuse | Admit | Enrol
+Answer = Reply | Refuse | Admit | Enrol | Vouch
 """What a question comes to."""

@@ -20,7 +20,9 @@ from prefork_chat.chat.effects import (
     Question,
     Report,
     SetPassword,
+    Vouch,
 )
+from prefork_chat.chat.history import READ
 from prefork_chat.chat.session import Session
 from prefork_chat.protocol.names import is_name
 from prefork_chat.protocol.replies import ANY_VERB, NAME_RULE, Code, data, err, note, ok, shown
@@ -201,6 +203,12 @@ def enrolled(session: Session, tag: bytes) -> bytes:
     return ok(PASS, tag=tag)
 
 
+def vouched(session: Session, answer: Vouch) -> bytes:
+    """Note whose history the session may read, and return the `OK READ`."""
+    session.reader = answer.key
+    return ok(READ, tag=answer.tag)
+
+
 def too_many_questions(question: Question) -> bytes:
     """Return the refusal of a question that would have to wait behind too many others."""
     return err(question.verb, Code.BUSY, tag=question.tag)
@@ -237,8 +245,8 @@ def weak(question: SetPassword, least: int) -> bytes:
 
 def not_authenticated(question: Authenticate) -> bytes:
     """Return the refusal of a JOIN; with a password it says the same whatever is wrong."""
-    if question.password:
-        return err(JOIN, Code.AUTH, tag=question.tag)
+    if question.password or question.verb != JOIN:
+        return err(question.verb, Code.AUTH, tag=question.tag)
     text = question.name + b" is somebody's account: JOIN <username> <password>, or another name"
     return err(JOIN, Code.AUTH, text, question.tag)
 

@@ -17,6 +17,7 @@ class Session:
     registered: it has shown that the account of its name is its own.
     presence: it wants to be told who comes to its rooms and who goes.
     muted: the operator has taken its voice away.
+    reader: key of the account whose history it may read without having joined; empty: none.
     """
 
     name: bytes = b""
@@ -25,3 +26,4 @@ class Session:
     registered: bool = False
     presence: bool = False
     muted: bool = False
+    reader: bytes = b""

@@ -1,9 +1,9 @@
 """`prefork-chat serve`: loads the configuration, sets up logging, and becomes the supervisor.
 
-The one place where the supervisor and the worker's code meet: the supervisor is handed
-`run_worker` and `furnish` as functions and imports nothing of what they know. Runs in the main
-thread of the process that will be the supervisor; nothing has been forked and no thread been
-started before `Supervisor.run`.
+The one place where the supervisor and the code of its children meet: the supervisor is handed
+`run_worker`, `furnish` and the attendants' duties and imports nothing of what they know. Runs in
+the main thread of the process that will be the supervisor; nothing has been forked and no thread
+been started before `Supervisor.run`.
 """
 
 from __future__ import annotations
@@ -51,12 +51,16 @@ def run(arguments: argparse.Namespace) -> int:
     log.configure(settings.log)
     # Here, so that the other subcommands start without loading the server.
     from prefork_chat.historian.historian import run_historian  # noqa: PLC0415
+    from prefork_chat.porter.porter import is_wanted, run_porter  # noqa: PLC0415
     from prefork_chat.supervisor.attendants import Duty  # noqa: PLC0415
     from prefork_chat.supervisor.supervisor import Supervisor  # noqa: PLC0415
     from prefork_chat.supervisor.upgrading import is_handover  # noqa: PLC0415
     from prefork_chat.worker.worker import run_worker  # noqa: PLC0415
 
-    duties = {"historian": Duty(run_historian, lambda settings: settings.history.enabled)}
+    duties = {
+        "historian": Duty(run_historian, lambda settings: settings.history.enabled),
+        "porter": Duty(run_porter, is_wanted),
+    }
     supervisor = Supervisor(settings, run_worker, load, furnish, duties)
     if "LISTEN_FDS" not in os.environ and not is_handover(os.environ):
         print(welcome(settings), flush=True)

@@ -25,6 +25,11 @@ class Company:
     def __init__(self) -> None:
         self.people: dict[str, str] = {}
         self.rooms: dict[str, str] = {}
+        self.has_presence = False
+
+    def note_extras(self, reply: Reply) -> None:
+        """Note whether the server tells who comes and goes, so that lists of members stay true."""
+        self.has_presence = reply.answer.is_ok and "pres" in reply.answer.text.split()
 
     def meet(self, name: str) -> None:
         """Note that somebody speaks, or is here."""

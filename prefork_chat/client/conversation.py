@@ -58,6 +58,9 @@ PATIENCE_SECONDS: Final = 15.0
 _FAREWELL_SECONDS: Final = 5.0
 _INUSE_SECONDS: Final = 60.0
 """So long a server may take to notice that our last connection has gone."""
+_FULL_SECONDS: Final = 2.0
+_SLOWED_SECONDS: Final = 10.0
+"""Who is told that too many passwords were wrong waits so long before the next JOIN."""
 _TAG_BYTES: Final = 20
 
 
@@ -419,11 +422,13 @@ class Conversation:
             case "AUTH":
                 self.phase = Phase.LOCKED
                 self.password = ""
-                self._events.append(Asked(Question.PASSWORD, answer.text))
+                self.remark(answer.text, is_error=True)
+                self._events.append(Asked(Question.PASSWORD, f"password of {self.name}"))
             case "FULL" | "BUSY" | "RATE" | "INTERNAL":
                 self.remark(answer.text, is_error=True)
                 self.phase = Phase.GREETING
-                self._timers.set("join", self._now + 2.0, self._join)
+                wait = _SLOWED_SECONDS if answer.code == "RATE" else _FULL_SECONDS
+                self._timers.set("join", self._now + wait, self._join)
             case _:
                 self._ask_name(answer.text)
 
@@ -441,7 +446,7 @@ class Conversation:
             self.remark(f"you are {name} at {self.server}")
         self._lost_at = None
         self._timers.set("silence", self._now + SILENCE_SECONDS, self._ask_for_a_sign)
-        self.ask("HELO pres", lambda _: None)
+        self.ask("HELO pres", self.company.note_extras)
         for talk in self.talks:
             if talk.is_entered:
                 self._enter(talk)
@@ -468,7 +473,7 @@ class Conversation:
         def answered(reply: Reply) -> None:
             if not reply.answer.is_ok:
                 talk.is_entered = reply.answer.code in ("BUSY", "RATE")
-                self.remark(f"{talk.name}: {reply.answer.text}", talk, is_error=True)
+                self.remark(reply.answer.text, talk, is_error=True)
                 return
             self.company.rooms.setdefault(key_of(talk.name), talk.name)
             self.ask(f"WHOS {talk.name}", partial(self.company.note_members, talk))

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Final
 from prefork_chat.client.entries import State, mentions
 from prefork_chat.client.events import Changed, Recalled
 from prefork_chat.client.places import key_of
+from prefork_chat.client.talks import GUEST
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -61,6 +62,7 @@ class Homecoming:
     def begin(self, now: float, name: str) -> None:
         """Go on where the last connection ended, or begin; `name` is ours now."""
         self._arrived = self._talks.next_number
+        self._recall.try_again()
         if self._recall.has_mark:
             self._timers.set("recall", now + _STORED_SECONDS, lambda: self._come_back(now, name))
         else:
@@ -120,7 +122,8 @@ class Homecoming:
         """Say whether catching up has brought this message, which comes a second time now."""
         for entry in self._twice:
             if not (message.room or entry.room or entry.is_mine) and (
-                (key_of(entry.sender), entry.text) == (key_of(message.sender), message.text)
+                (key_of(entry.sender.removeprefix(GUEST)), entry.text)
+                == (key_of(message.sender), message.text)
             ):
                 self._twice.remove(entry)
                 return True
@@ -137,7 +140,7 @@ class Homecoming:
         if not entry.is_mine:
             entry.is_mention = mentions(entry.text, name)
             self._talks.count_unread(talk, entry)
-            self._company.meet(entry.sender)
+            self._company.meet(entry.sender.removeprefix(GUEST))
 
     def _find_unsure(self) -> None:
         """Messages that may have arrived, and are in the history, have arrived."""

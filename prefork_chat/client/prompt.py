@@ -109,8 +109,7 @@ class Prompt:
             reason = f"new password for {conversation.name}"
             conversation.announce(Asked(Question.NEW_PASSWORD, reason))
         elif conversation.phase is Phase.LOCKED:
-            reason = f"password of {conversation.name}"
-            conversation.announce(Asked(Question.PASSWORD, reason))
+            conversation.announce(Asked(Question.PASSWORD, f"password of {conversation.name}"))
         else:
             conversation.remark(_NOT_NOW, is_error=True)
 

@@ -180,10 +180,11 @@ class Recall:
 
     def _fetch(self, errand: _Errand, after: int) -> None:
         place = errand.places[0]
-        words = ["HIST", place, str(_PAGE), "" if errand.is_plain else f"after={after}"]
+        has_bound = after > 0 and not errand.is_plain  # no message has the id 0
+        words = ["HIST", place, str(_PAGE), f"after={after}" if has_bound else ""]
 
         def answered(reply: Reply) -> None:
-            if reply.answer.code == "BADARGS" and not errand.is_plain:
+            if reply.answer.code == "BADARGS" and has_bound:
                 errand.is_plain = True
                 self._fetch(errand, after)
                 return
@@ -191,7 +192,7 @@ class Recall:
             fresh = {row.id: row for row in rows if row.id > errand.since.row}
             errand.rows |= fresh
             errand.pages += 1
-            if fresh and _has_more(reply) and not errand.is_plain and errand.pages < _MOST_PAGES:
+            if fresh and _has_more(reply) and has_bound and errand.pages < _MOST_PAGES:
                 self._fetch(errand, max(fresh))
                 return
             errand.places.pop(0)

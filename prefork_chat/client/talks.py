@@ -22,6 +22,9 @@ _MOST_ENTRIES: Final = 5000
 """More than a person scrolls; what falls out of it can come back from the history."""
 _AT_A_TIME: Final = 500
 
+GUEST: Final = "~"
+"""Before a sender in the history: a guest, whose name may have been anybody's."""
+
 
 @dataclass(slots=True, eq=False)
 class Talk:
@@ -191,11 +194,11 @@ def talk_name(entry: Entry) -> str:
     """Return the name of the talk that a message belongs to."""
     if entry.to.startswith("#") or entry.is_mine:
         return entry.to
-    return entry.sender
+    return entry.sender.removeprefix(GUEST)
 
 
 def _likeness(entry: Entry) -> tuple[str, str]:
-    return key_of(entry.sender), entry.text
+    return key_of(entry.sender.removeprefix(GUEST)), entry.text
 
 
 def _may_have_a_row(entry: Entry) -> bool:

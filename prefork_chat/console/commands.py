@@ -83,6 +83,11 @@ class ListClients:
 
 
 @dataclass(frozen=True, slots=True)
+class ListRooms:
+    """List the rooms."""
+
+
+@dataclass(frozen=True, slots=True)
 class Help:
     """List the commands."""
 
@@ -92,9 +97,8 @@ class Quit:
     """End the console; the daemon goes on."""
 
 
-Asked: TypeAlias = (
-    Broadcast | TellOne | KickOne | Forbid | Allow | ListBans | ListClients | Help | Quit
-)
+Listing: TypeAlias = ListBans | ListClients | ListRooms | Help
+Asked: TypeAlias = Broadcast | TellOne | KickOne | Forbid | Allow | Listing | Quit
 
 
 @dataclass(frozen=True, slots=True)
@@ -226,6 +230,7 @@ _TABLE: Final = (
     Command("/unban NAME|ADDRESS", "let them in again", lambda rest: Allow("ban", _target(rest))),
     Command("/bans", "list who is banned or muted", _alone(ListBans())),
     Command("/who", "list who is here", _alone(ListClients())),
+    Command("/rooms", "list the rooms", _alone(ListRooms())),
     Command("/help", "show this", _alone(Help())),
     Command("/quit", "end the console (or Ctrl-D); the daemon goes on", _alone(Quit())),
 )

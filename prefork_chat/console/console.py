@@ -28,6 +28,7 @@ from prefork_chat.console.commands import (
     KickOne,
     ListBans,
     ListClients,
+    ListRooms,
     Misused,
     Quit,
     TellOne,
@@ -43,7 +44,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from prefork_chat.console.answers import Word
-    from prefork_chat.console.commands import Asked
+    from prefork_chat.console.commands import Asked, Listing
     from prefork_chat.console.screen import Screen
     from prefork_chat.protocol.directives import Directive
 
@@ -210,19 +211,25 @@ class Console:
                 self._forbid(asked)
             case Allow():
                 self._allow(asked)
-            case ListBans():
-                self._screen.show(display.show_bans(self._bans()))
-            case ListClients():
-                muted = {ban.target for ban in self._bans() if ban.kind == "mute"}
-                clients = self._require_link().clients()
-                self._screen.show(display.show_clients(clients, muted))
-            case Help():
-                self._screen.show(commands.help_lines())
+            case ListBans() | ListClients() | ListRooms() | Help():
+                self._screen.show(self._list(asked))
             case Quit():
                 self._has_input = False
                 self._is_over = self._manner.looks_on
             case _:
                 assert_never(asked)
+
+    def _list(self, asked: Listing) -> list[str]:
+        match asked:
+            case ListBans():
+                return display.show_bans(self._bans())
+            case ListClients():
+                muted = {ban.target for ban in self._bans() if ban.kind == "mute"}
+                return display.show_clients(self._require_link().clients(), muted)
+            case ListRooms():
+                return display.show_rooms(self._require_link().rooms())
+            case Help():
+                return commands.help_lines()
 
     def _forbid(self, asked: Forbid) -> None:
         now = time.time()

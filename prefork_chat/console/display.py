@@ -71,6 +71,14 @@ def show_clients(clients: Sequence[Client], muted: Container[str]) -> list[str]:
     return [*lines, f"{len(named)} here{rest}"]
 
 
+def show_rooms(rooms: Iterable[tuple[str, int]]) -> list[str]:
+    """Return a line for each room: its name and how many members it has."""
+    found = sorted(rooms, key=lambda room: room[0].lower())
+    width = max((len(name) for name, _ in found), default=0)
+    lines = [f"{harmless(name).ljust(width)}  {members:,}" for name, members in found]
+    return lines or ["there are no rooms"]
+
+
 def clock(seconds: float | None = None) -> str:
     """Return the local time of day, of now or of a time since 1970."""
     return time.strftime("%H:%M:%S", time.localtime(seconds))

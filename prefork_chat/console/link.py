@@ -116,6 +116,11 @@ class Link:
         """Return who is here."""
         return [name.decode() for name in self._registry.names()]
 
+    def rooms(self) -> list[tuple[str, int]]:
+        """Return the rooms that have members, and how many."""
+        found = self._registry.rooms.all()
+        return [(room.name.decode(), sum(counts)) for room, counts in found]
+
     def clients(self) -> list[Client]:
         """Ask the supervisor for all clients; raises NotRunning or OperationError."""
         with connect(self.directory) as connection:

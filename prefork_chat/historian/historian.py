@@ -102,6 +102,7 @@ class _Historian:
         self._failure = ""
         self._next_try = 0.0
         self._next_look = 0.0
+        self._next_check = 0.0
         self._callers: dict[bytes, float] = {}
         self._woken, self._waker = socket.socketpair()
         self._is_told_to_end = False
@@ -299,16 +300,19 @@ class _Historian:
             )
 
     def _use_spare_time(self) -> None:
-        """Index a little, or forget a little."""
+        """Index a little, or forget a little; once in a beat see that the file is still ours."""
         if self._archive is None or self._indexer is None or self._retention is None:
             return
         now = time.monotonic()
         try:
+            if now >= self._next_check:
+                self._next_check = now + self._beat_seconds
+                self._archive.check()
             if self._indexer.is_behind:
                 self._indexer.advance()
             elif now >= self._next_look and not self._retention.advance(_now_ms()):
                 self._next_look = now + RETENTION_SECONDS
-        except sqlite3.Error as error:
+        except (sqlite3.Error, OSError) as error:
             self._fail(error)
 
     # Accounts

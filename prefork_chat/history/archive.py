@@ -12,6 +12,8 @@ nothing has changed, in the file or in memory.
 from __future__ import annotations
 
 import contextlib
+import errno
+import os
 import sqlite3
 from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
@@ -43,11 +45,14 @@ class Archive:
     def __init__(self, path: Path, run: bytes) -> None:
         """Open the file; `run` tells one run of the daemon from others. Raises sqlite3.Error."""
         self.connection: Final = open_writer(path)
+        self._path: Final = path
         self._people: dict[str, int] = {}
         self._newcomers: list[str] = []
         self._names: dict[int, str] = {}
         self._rows: list[tuple[int, int, int, int, int, str]] = []
         try:
+            found = os.stat(path)
+            self._file: Final = (found.st_dev, found.st_ino)
             self._begin_run(run)
             self._last_id: int = self._fact("last")
             highest = self.connection.execute("SELECT max(id) FROM people").fetchone()[0]
@@ -58,6 +63,12 @@ class Archive:
         except BaseException:
             self.connection.close()
             raise
+
+    def check(self) -> None:
+        """See whether the file is still at its path; raises OSError if not."""
+        found = os.stat(self._path)
+        if (found.st_dev, found.st_ino) != self._file:
+            raise OSError(errno.ESTALE, os.strerror(errno.ESTALE))
 
     @property
     def last_id(self) -> int:

@@ -50,6 +50,9 @@ def expose(snapshot: Snapshot, version: str, ingress: Sequence[IngressCounts] = 
     page.add("sessions", "gauge", "Slots in use, all workers.", [("", snapshot.clients)])
     page.add("names", "gauge", "Sessions that have a name.", [("", snapshot.names)])
     page.add("max_clients", "gauge", "Slots that there are.", [("", snapshot.capacity)])
+    page.add("rooms", "gauge", "Rooms that somebody is in.", [("", len(snapshot.rooms))])
+    members = sum(room.members for room in snapshot.rooms)
+    page.add("room_members", "gauge", "Members of all rooms together.", [("", members)])
     number = snapshot.endings[0].number if snapshot.endings else 0
     page.add("worker_endings", "counter", "Workers that have ended.", [("", number)])
     _add_workers(page, snapshot)

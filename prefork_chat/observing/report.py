@@ -42,6 +42,14 @@ class WorkerActivity(Struct, frozen=True, kw_only=True):
     heartbeat_seconds: float
 
 
+class RoomActivity(Struct, frozen=True, kw_only=True):
+    """One room: who is in, and what is said there."""
+
+    name: str
+    members: int
+    messages_per_second: float
+
+
 class Totals(Struct, frozen=True, kw_only=True):
     """All workers together; CPU and memory are the supervisor's, too, as far as known."""
 
@@ -59,11 +67,15 @@ class Totals(Struct, frozen=True, kw_only=True):
 
 
 class Report(Struct, frozen=True, kw_only=True):
-    """What happened in `seconds`, and how it is at their end; the latest end comes first."""
+    """What happened in `seconds`, and how it is at their end.
+
+    The room where most is said comes first, and so does the latest end.
+    """
 
     seconds: float
     totals: Totals
     workers: tuple[WorkerActivity, ...]
+    rooms: tuple[RoomActivity, ...]
     endings: tuple[End, ...]
 
 
@@ -94,6 +106,7 @@ def compare(earlier: Snapshot, later: Snapshot) -> Report:
             + sum(worker.memory_bytes or 0 for worker in workers),
         ),
         workers=workers,
+        rooms=_compare_rooms(earlier, later, seconds),
         endings=later.endings,
     )
 
@@ -109,6 +122,20 @@ def heartbeat_seconds(row: WorkerReport, now_ns: int) -> float:
         return 0.0
     oldest = min(row.router_heartbeat_ns, *(loop.heartbeat_ns for loop in row.loops))
     return max(0.0, (now_ns - oldest) / _NANOSECONDS)
+
+
+def _compare_rooms(earlier: Snapshot, later: Snapshot, seconds: float) -> tuple[RoomActivity, ...]:
+    before = {room.key: room.said for room in earlier.rooms}
+    rooms = [
+        RoomActivity(
+            name=room.name,
+            members=room.members,
+            messages_per_second=max(0, room.said - before.get(room.key, room.said)) / seconds,
+        )
+        for room in later.rooms
+    ]
+    rooms.sort(key=lambda room: (-room.messages_per_second, -room.members, room.name))
+    return tuple(rooms)
 
 
 def _same(before: dict[int, WorkerSnapshot], worker: WorkerSnapshot) -> WorkerSnapshot | None:

@@ -15,9 +15,10 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
     from prefork_chat.control import Attached
-    from prefork_chat.observing.report import Report, WorkerActivity
+    from prefork_chat.observing.report import Report, RoomActivity, WorkerActivity
     from prefork_chat.registry.endings import End
 
+_MOST_ROOMS: Final = 8
 _MOST_LOOPS: Final = 4  # whose clients are shown one by one
 
 
@@ -124,6 +125,7 @@ def render(report: Report, daemon: Attached, sorting: Sorting, now: float) -> li
         "",
         *_table(report, sorting),
         "",
+        *_rooms(report.rooms),
         *_endings(report.endings, now),
     ]
 
@@ -160,6 +162,20 @@ def _table(report: Report, sorting: Sorting) -> list[str]:
         "  ".join(cell.rjust(width) for cell, width in zip(line, widths, strict=True))
         for line in zip(*columns, strict=True)
     ]
+
+
+def _rooms(rooms: Sequence[RoomActivity]) -> list[str]:
+    if not rooms:
+        return []
+    shown = rooms[:_MOST_ROOMS]
+    width = max(len(room.name) for room in shown)
+    lines = [
+        f"  {room.name:<{width}}  {room.members:>7,} members"
+        f"  {rate(room.messages_per_second):>9} messages/s"
+        for room in shown
+    ]
+    more = f" ({len(shown)} of {len(rooms):,})" if len(rooms) > len(shown) else ""
+    return [f"Rooms, the busiest first{more}:", *lines, ""]
 
 
 def _endings(endings: Sequence[End], now: float) -> list[str]:

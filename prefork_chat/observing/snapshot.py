@@ -55,6 +55,15 @@ class WorkerSnapshot(Struct, frozen=True):
     loop_queues: tuple[Fill | None, ...]
 
 
+class RoomSnapshot(Struct, frozen=True):
+    """One room; `key` tells it from all others, `said` counts the messages at its place so far."""
+
+    key: tuple[int, int]
+    name: str
+    members: int
+    said: int
+
+
 class IngressCounts(Struct, frozen=True, kw_only=True):
     """Lines of one way in for other programs, so far: `read` is all of them.
 
@@ -79,6 +88,7 @@ class Snapshot(Struct, frozen=True):
     names: int
     capacity: int
     endings: tuple[End, ...]
+    rooms: tuple[RoomSnapshot, ...] = ()
 
 
 class Observer:
@@ -102,6 +112,15 @@ class Observer:
             names=registry.count,
             capacity=registry.capacity,
             endings=tuple(registry.endings.recent()),
+            rooms=tuple(
+                RoomSnapshot(
+                    (room.place, room.generation),
+                    room.name.decode("ascii", "replace"),
+                    sum(counts),
+                    registry.rooms.said(room.place),
+                )
+                for room, counts in registry.rooms.all()
+            ),
         )
 
     def _worker(self, row: WorkerReport) -> WorkerSnapshot:

@@ -39,11 +39,10 @@ _LOG_SECONDS: Final = 1.0
 class Ingress:
     """One `[[ingress]]`. Owner: the porter's thread."""
 
-    def __init__(self, config: IngressConfig, directory: Path, fifo: int | None) -> None:
-        """`directory`: the runtime directory; `fifo`: the open FIFO, if it is one."""
+    def __init__(self, config: IngressConfig, directory: Path) -> None:
+        """`directory`: the runtime directory."""
         self.speaker: Final = Speaker(directory, config.name)
         self._config: Final = config
-        self._fifo: Final = fifo
         self._rules: Final = Rules(config.to)
         self._log: Final = get_logger(ingress=config.name)
         self._source: Source | None = None
@@ -52,6 +51,7 @@ class Ingress:
         self._credit = float(config.burst_lines)
         self._credited_at = 0.0
         self._blocked_since: float | None = None
+        self._is_dropping = False
         self._counted = {"read": 0, "rejected": 0, "dropped": 0}
         self._untold = 0
         self._tell_at = 0.0
@@ -70,16 +70,18 @@ class Ingress:
 
     @property
     def fd(self) -> int | None:
-        """The descriptor to poll for reading; None: none now."""
-        if self._source is None or not (self._may_take() or self._blocked_since is not None):
+        """The descriptor to poll for reading; None: nothing is to be taken now."""
+        if self._source is None or self._read or not (self._may_take() or self._is_dropping):
             return None
-        return self._source.fileno() if not self._read else None
+        return self._source.fileno()
 
     def wake_at(self, now: float) -> float:
         """Return when `advance` has something to do by itself (monotonic seconds)."""
         wake_at = self.speaker.wake_at()
         if self._source is None:
             return min(wake_at, self._open_at)
+        if self._blocked_since is not None and not self._is_dropping:
+            return min(wake_at, self._blocked_since + PATIENCE_SECONDS)
         if self._read or not self._has_credit():
             return min(wake_at, now + LOOK_SECONDS)
         return min(wake_at, now + LOOK_SECONDS) if self._source.fileno() is None else wake_at
@@ -120,7 +122,7 @@ class Ingress:
         try:
             match self._config.kind:
                 case "fifo":
-                    self._source = None if self._fifo is None else FifoSource(self._fifo)
+                    self._source = FifoSource(Path(self._config.path))
                 case "sysv-queue":
                     self._source = SysvSource(Path(self._config.path))
                 case "posix-queue":
@@ -164,10 +166,11 @@ class Ingress:
         """Throw away what comes while nobody can say it, once its writers have waited enough."""
         if self.speaker.is_free:
             self._blocked_since = None
-            return
-        if self._blocked_since is None:
+        elif self._blocked_since is None:
             self._blocked_since = now
-        if now - self._blocked_since < PATIENCE_SECONDS:
+        since = self._blocked_since
+        self._is_dropping = since is not None and now - since >= PATIENCE_SECONDS
+        if not self._is_dropping:
             return
         for _ in range(_MOST_TAKEN):
             if not self._read and not self._take(now):

@@ -1,10 +1,10 @@
 """The porter's process from its fork to its end: one poll loop over everything that it looks after.
 
-`run` is called in the child, once; its result is the exit code. SIGTERM means: take no more, say
-what has been taken, take leave, exit 0; it is given FAREWELL_SECONDS for that. It also ends when
-the supervisor is gone. Nothing that others write or do makes it fail; if it fails all the same, or
-is killed, its successor goes on: with what is still in the FIFOs and queues, with the counters of
-the board. What a kill loses is what had been taken and not yet been written to a connection: one
+`run_porter` is called in the child, once; its result is the exit code. SIGTERM means: take no more,
+say what has been taken, take leave, exit 0; it is given FAREWELL_SECONDS for that. It also ends
+when the supervisor is gone. Nothing that others write or do makes it fail; if it fails all the
+same, or is killed, its successor goes on: with what is still in the FIFOs and queues, with the sums
+of the board. What a kill loses is what had been taken and not yet been written to a connection: one
 message of a queue, or one read of a FIFO (4 KiB), for some microseconds; with `lines_per_second`
 the rest of that read until its turn.
 """
@@ -29,44 +29,46 @@ from prefork_chat.observing.snapshot import Observer
 from prefork_chat.porter.ingress import Ingress
 from prefork_chat.porter.tally import Tally
 from prefork_chat.porter.web import Web
-from prefork_chat.registry.table import ORDER, Order
+from prefork_chat.registry.table import (
+    HEARTBEAT,
+    ORDER,
+    ROUTER_HEARTBEAT,
+    STATE,
+    Order,
+    WorkerState,
+    loop_offset,
+)
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
-    from pathlib import Path
     from types import FrameType
 
     from prefork_chat.config import Config
-    from prefork_chat.registry.registry import Registry
+    from prefork_chat.inheritance import Attendance
+    from prefork_chat.pairs import Pairs
 
 FAREWELL_SECONDS: Final = 2.0
 """To say what has been taken, at the end."""
 
 BOARD_SECONDS: Final = 1.0
 _LONGEST_SLEEP_SECONDS: Final = 1.0
+_BEATS: Final = 4  # of an idle porter in the time that the watchdog gives it
+_EXIT_ORPHANED: Final = 1
 
 
 class Porter:
     """All that the porter looks after. Owner: its only thread."""
 
-    def __init__(
-        self,
-        config: Config,
-        directory: Path,
-        registry: Registry,
-        inlets: Mapping[str, int],
-        fifos: Mapping[str, int],
-    ) -> None:
-        """`directory`: the runtime directory; `inlets`: of the pairs, by name; `fifos`: by path."""
+    def __init__(self, attendance: Attendance) -> None:
+        """Open nothing yet."""
+        config, registry = attendance.config, attendance.registry
+        directory = attendance.runtime_dir
         self._registry: Final = registry
         self._directory: Final = directory
         self._state_dir: Final = resolve_state_dir(config)
         self._log: Final = get_logger()
         self._supervisor_pid: Final = os.getppid()
-        self._observer: Final = Observer(registry, self._supervisor_pid, inlets)
-        self._ways_in: Final = [
-            Ingress(ingress, directory, fifos.get(ingress.path)) for ingress in config.ingress
-        ]
+        self._observer: Final = Observer(registry, self._supervisor_pid, _inlets(attendance.pairs))
+        self._ways_in: Final = [Ingress(ingress, directory) for ingress in config.ingress]
         self._web: Final = (
             Web(parse_address(config.metrics.listen), self._page) if config.metrics.listen else None
         )
@@ -102,9 +104,10 @@ class Porter:
             for fd in self._web.writable():
                 poll.register(fd, select.POLLOUT)
 
-    def wake_at(self, now: float) -> float:
+    def wake_at(self) -> float:
         """Return when there is something to do by itself (monotonic seconds)."""
-        due = [now + _LONGEST_SLEEP_SECONDS, *(ingress.wake_at(now) for ingress in self._ways_in)]
+        now = time.monotonic()
+        due = [float("inf"), *(ingress.wake_at(now) for ingress in self._ways_in)]
         if self._web is not None:
             due.append(self._web.wake_at())
         if self._wants_board:
@@ -163,36 +166,68 @@ class Porter:
             self._wants_board = False  # somebody has removed it
 
 
-def run(porter: Porter, supervisor_pidfd: int) -> int:
-    """Turn until SIGTERM, or until the supervisor is gone; return the exit code."""
-    woken, waker = socket.socketpair()
-    for end in (woken, waker):
-        end.setblocking(False)
-    signal.set_wakeup_fd(waker.fileno(), warn_on_full_buffer=False)
-    is_told = False
+def is_wanted(config: Config) -> bool:
+    """Say whether there is anything to look after."""
+    return bool(config.board.enabled or config.ingress or config.metrics.listen)
 
-    def note(_number: int, _frame: FrameType | None) -> None:
-        nonlocal is_told
-        is_told = True
 
-    signal.signal(signal.SIGTERM, note)
-    finish_by = float("inf")
+def run_porter(attendance: Attendance) -> int:
+    """Be the porter until told to end, or until the supervisor is gone; return the exit code."""
+    bell = _Bell()
+    porter = Porter(attendance)
+    row = attendance.row
+    row[STATE] = WorkerState.READY
+    os.eventfd_write(attendance.news, 1)
+    sleep_seconds = min(_LONGEST_SLEEP_SECONDS, attendance.config.server.watchdog_seconds / _BEATS)
+    finish_by: float | None = None
     while True:
         now = time.monotonic()
-        if is_told and finish_by == float("inf"):
+        row[ROUTER_HEARTBEAT] = row[loop_offset(0) + HEARTBEAT] = time.monotonic_ns()
+        if bell.has_rung and finish_by is None:
             finish_by = now + FAREWELL_SECONDS
             porter.finish()
         porter.turn(now)
-        if is_told and (porter.is_finished() or now >= finish_by):
+        if finish_by is not None and (porter.is_finished() or now >= finish_by):
             porter.close()
             return 0
         poll = select.poll()
-        poll.register(woken, select.POLLIN)
-        poll.register(supervisor_pidfd, select.POLLIN)
+        poll.register(bell.fileno(), select.POLLIN)
+        poll.register(attendance.supervisor_pidfd, select.POLLIN)
         porter.register(poll)
-        wake_at = min(porter.wake_at(now), finish_by)
-        ready = poll.poll(max(0.0, wake_at - time.monotonic()) * 1000)
-        if any(fd == supervisor_pidfd for fd, _ in ready):
-            return 1
-        if any(fd == woken.fileno() for fd, _ in ready):
-            woken.recv(64)
+        wake_at = min(porter.wake_at(), now + sleep_seconds, finish_by or now + sleep_seconds)
+        ready = dict(poll.poll(max(0.0, wake_at - time.monotonic()) * 1000))
+        if attendance.supervisor_pidfd in ready:
+            return _EXIT_ORPHANED
+        if bell.fileno() in ready:
+            bell.hush()
+
+
+class _Bell:
+    """Wakes the poll when SIGTERM comes. Owner: the main thread."""
+
+    def __init__(self) -> None:
+        self.has_rung = False
+        self._outlet, self._inlet = socket.socketpair()
+        for end in (self._outlet, self._inlet):
+            end.setblocking(False)
+        signal.set_wakeup_fd(self._inlet.fileno(), warn_on_full_buffer=False)
+        signal.signal(signal.SIGTERM, self._ring)
+
+    def fileno(self) -> int:
+        """Return what is readable once it has rung."""
+        return self._outlet.fileno()
+
+    def hush(self) -> None:
+        """Be ready to wake again."""
+        self._outlet.recv(64)
+
+    def _ring(self, _number: int, _frame: FrameType | None) -> None:
+        self.has_rung = True
+
+
+def _inlets(pairs: Pairs) -> dict[str, int]:
+    """Return the inlets of the workers' pairs by the names that they have for whoever looks on."""
+    found = {f"process.{p_id}": pair.inlet.fileno() for p_id, pair in enumerate(pairs.processes)}
+    for p_id, loops in enumerate(pairs.loops):
+        found |= {f"loop.{p_id}.{t_id}": pair.inlet.fileno() for t_id, pair in enumerate(loops)}
+    return found

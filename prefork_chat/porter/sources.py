@@ -42,9 +42,10 @@ class Source(ABC):
 class FifoSource(Source):
     """A FIFO that is open for reading and writing, so that it never ends when its writers go."""
 
-    def __init__(self, fd: int) -> None:
-        """Read from `fd`, which stays its owner's."""
-        self._fd: Final = fd
+    def __init__(self, path: Path) -> None:
+        """Open it; raises OSError."""
+        flags = os.O_RDWR | os.O_NONBLOCK | os.O_CLOEXEC | os.O_NOFOLLOW
+        self._fd: Final = os.open(path, flags)
         self._unended = b""
         self._is_skipping = False
 
@@ -70,7 +71,8 @@ class FifoSource(Source):
         return [line.rstrip(b"\r") for line in lines]
 
     def close(self) -> None:
-        """Do nothing: it is not ours to close."""
+        """Close it; others that have it open keep what is in it."""
+        os.close(self._fd)
 
 
 class SysvSource(Source):

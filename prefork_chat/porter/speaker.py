@@ -18,14 +18,13 @@ import socket
 from collections import Counter, deque
 from typing import TYPE_CHECKING, Final
 
+from prefork_chat.control import socket_path
+from prefork_chat.inheritance import DOOR
 from prefork_chat.log import INGRESS_JOINED, INGRESS_REFUSED, get_logger
 from prefork_chat.protocol.names import fold
 
 if TYPE_CHECKING:
     from pathlib import Path
-
-DOOR: Final = "door"
-"""Name of the socket in the runtime directory."""
 
 _READ_BYTES: Final = 65_536
 _SHORTEST_PAUSE_SECONDS: Final = 0.05
@@ -119,7 +118,7 @@ class Speaker:
         try:
             directory = os.open(self._directory, os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
             try:
-                connection.connect(f"/proc/self/fd/{directory}/{DOOR}")
+                connection.connect(socket_path(directory, DOOR))
             finally:
                 os.close(directory)
         except OSError:  # no daemon, or more who wait than the door has room for

@@ -51,7 +51,7 @@ class Tally:
                 workers=places,
                 clients=snapshot.clients,
                 names=snapshot.names,
-                rooms=0,
+                rooms=len(snapshot.rooms),
                 **self._sums,
             ),
             notice=Text(*notice),

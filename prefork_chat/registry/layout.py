@@ -27,6 +27,7 @@ does.
     room tags    <q> per room     the tag of its name
     room names   <B 39s> per room length, name as typed, padded with zeros
     room counts  <q> per room and loop, room by room: that loop's, how many of its sessions are in
+    room said    <q> per room and loop, likewise: messages that its sessions have said there
     endings      <8q> for each of the last ENDINGS ends of workers; fields: see `endings`
     registered   <B> per cell     see `names`: 2**20 of them
     penalties    <q> per cell     see `penalties`: 4096 of them
@@ -198,9 +199,15 @@ class Layout:
         return _part(self.room_names.stop, self.rooms * loops * WORD_BYTES)
 
     @property
+    def room_said(self) -> slice:
+        """One word per room and loop."""
+        loops = self.workers * self.threads
+        return _part(self.room_counts.stop, self.rooms * loops * WORD_BYTES)
+
+    @property
     def endings(self) -> slice:
         """The last ends of workers."""
-        return _part(self.room_counts.stop, ENDINGS * LINE_BYTES)
+        return _part(self.room_said.stop, ENDINGS * LINE_BYTES)
 
     @property
     def registered(self) -> slice:

@@ -68,6 +68,7 @@ class RoomTable:
         "_counts",
         "_map",
         "_names_at",
+        "_said",
         "_states",
         "_tag",
         "_tags",
@@ -92,12 +93,13 @@ class RoomTable:
         self._states = view[layout.room_states].cast("q")
         self._tags = view[layout.room_tags].cast("q")
         self._counts = view[layout.room_counts].cast("q")
+        self._said = view[layout.room_said].cast("q")
         self._write_semaphore = write_semaphore
         self._tag = tag
 
     def close(self) -> None:
         """Let go of the shared memory in this process."""
-        for view in (self._states, self._tags, self._counts):
+        for view in (self._states, self._tags, self._counts, self._said):
             view.release()
 
     # Changing
@@ -121,6 +123,14 @@ class RoomTable:
     def set_count(self, place: int, loop: int, members: int) -> None:
         """Say how many members `loop` has in a room in which it had some (that loop only)."""
         self._counts[place * self.loops + loop] = members
+
+    def count_said(self, place: int, loop: int, messages: int) -> None:
+        """Count messages that sessions of `loop` have said in a room (that loop only).
+
+        For whoever looks on: what is said again by a successor counts again, and a place goes on
+        counting from room to room.
+        """
+        self._said[place * self.loops + loop] += messages
 
     def reset(self, loop: int, members: Mapping[int, int]) -> None:
         """Set all counts of `loop`, by place, whatever a predecessor has left (that loop only)."""
@@ -148,8 +158,17 @@ class RoomTable:
                 )
 
     def counts(self, place: int) -> list[int]:
-        """Return how many members each loop has in the room at `place`, or a little more."""
-        return self._counts[place * self.loops : (place + 1) * self.loops].tolist()
+        """Return how many members each loop has in the room at `place`, or a little more.
+
+        Read from the last loop to the first: members move that way, and are counted at the new loop
+        before they are not at the old one. So whoever moves meanwhile is counted, perhaps twice.
+        """
+        counts = self._counts[place * self.loops : (place + 1) * self.loops]
+        return counts[::-1].tolist()[::-1]
+
+    def said(self, place: int) -> int:
+        """Return how many messages have been said at `place` so far, in all its rooms."""
+        return sum(self._said[place * self.loops : (place + 1) * self.loops].tolist())
 
     def all(self) -> Iterator[tuple[Room, list[int]]]:
         """Yield every room that has members, with its counts."""

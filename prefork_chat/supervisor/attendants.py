@@ -118,9 +118,9 @@ class Attendants:
         return [write_child(seat.child) for seat in self._seats]
 
     def resume(self, entries: Iterable[ChildEntry]) -> None:
-        """Go on with the attendants of a supervisor before us, in this process; then `renew` them.
+        """Go on with the attendants of a supervisor before us, in this process.
 
-        More of them may be wanted now, or fewer.
+        More of them may be wanted now, or fewer; `adopt` then has them replaced.
         """
         for seat, entry in zip(self._seats, entries, strict=False):
             seat.children.resume(read_child(entry))
@@ -145,11 +145,6 @@ class Attendants:
         for seat in self._seats:
             seat.children.policy = config.respawn
             seat.children.resize(self._wanted(seat.name), time.monotonic_ns())
-        self.renew()
-
-    def renew(self) -> None:
-        """Have all that live replaced by successors."""
-        for seat in self._seats:
             if seat.child.pid and not seat.children.is_surplus(seat.child):
                 targets = {_ONLY: seat.child.generation}
                 seat.replacing.begin("renew", targets, time.monotonic_ns())
@@ -259,6 +254,7 @@ class Attendants:
             yield fd
         for listener in self._estate.listeners.sockets:
             yield listener.detach()
+        yield self._estate.door.socket.detach()
 
     def _bury(self, seat: _Seat, pid: int, status: int) -> None:
         self._read_state(seat)

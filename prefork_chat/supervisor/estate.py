@@ -24,13 +24,14 @@ from contextlib import ExitStack
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
 
-from prefork_chat.inheritance import ATTENDANTS, Attendance, Inheritance
+from prefork_chat.inheritance import ATTENDANTS, DOOR, Attendance, Inheritance
 from prefork_chat.log import KEEPER_LIMITED, get_logger
 from prefork_chat.pairs import Pair, Pairs
 from prefork_chat.registry.layout import CONSOLES
 from prefork_chat.registry.table import WorkerTable, loop_offset
 from prefork_chat.supervisor.deed import Deed, SocketFileEntry, write_child
 from prefork_chat.supervisor.keeper import Keeper
+from prefork_chat.supervisor.local import LocalObjects
 from prefork_chat.supervisor.mail import Mail
 from prefork_chat.supervisor.reloading import write_fixed
 from prefork_chat.supervisor.sources import (
@@ -53,11 +54,11 @@ if TYPE_CHECKING:
     from prefork_chat.config import Config
     from prefork_chat.registry.ipc import Semaphore, SharedMemory
     from prefork_chat.registry.registry import Registry
-    from prefork_chat.supervisor.adminsocket import AdminSocket
     from prefork_chat.supervisor.children import Children
     from prefork_chat.supervisor.deed import ChildEntry
     from prefork_chat.supervisor.listeners import Listeners
     from prefork_chat.supervisor.runtime import RuntimeDirectory
+    from prefork_chat.supervisor.runtimesocket import RuntimeSocket
     from prefork_chat.supervisor.sources import Source
     from prefork_chat.supervisor.store import Store
 
@@ -78,7 +79,9 @@ class Estate:
     """
 
     runtime: RuntimeDirectory
-    admin: AdminSocket
+    admin: RuntimeSocket
+    door: RuntimeSocket
+    local: LocalObjects
     spills: Path
     write_semaphore: Semaphore
     accept_semaphore: Semaphore
@@ -114,6 +117,10 @@ class Estate:
             undo.callback(runtime.release)
             admin = source.admin(runtime)
             undo.callback(admin.close)
+            door = source.door(runtime)
+            undo.callback(door.close)
+            local = LocalObjects(runtime)
+            undo.callback(local.remove)
             spills = source.spills(runtime)
             undo.callback(shutil.rmtree, spills, ignore_errors=True)
             ledger = source.ledger(runtime)
@@ -156,6 +163,8 @@ class Estate:
             return cls(
                 runtime,
                 admin,
+                door,
+                local,
                 spills,
                 write_semaphore,
                 accept_semaphore,
@@ -192,7 +201,7 @@ class Estate:
             kept=self.keeper.kept,
             journals=self.journals[p_id],
             spills=self.spills,
-            listeners=tuple(self.listeners.sockets),
+            listeners=(*self.listeners.sockets, self.door.socket),
             news=self.news,
             supervisor_pidfd=self.supervisor_pidfd,
         )
@@ -221,6 +230,7 @@ class Estate:
             DIRECTORY: self.runtime.fd,
             PIDFILE: self.runtime.pidfile_fd,
             ADMIN: self.admin.socket.fileno(),
+            DOOR: self.door.socket.fileno(),
             REGISTRY: self.memory.fd,
             NEWS: self.news,
             ATTENDANTS_TABLE: self.attendants_fd,
@@ -239,7 +249,7 @@ class Estate:
 
     def lasting(self) -> dict[str, int]:
         """Return every descriptor that is the same from start to end and not the supervisor's."""
-        own = {DIRECTORY, PIDFILE, ADMIN, NEWS}
+        own = {DIRECTORY, PIDFILE, ADMIN, DOOR, NEWS}
         own |= {client_name(slot, held[0]) for slot, held in self.keeper.kept.items()}
         return {name: fd for name, fd in self.descriptors().items() if name not in own}
 

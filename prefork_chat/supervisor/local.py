@@ -50,38 +50,44 @@ class LocalObject(Struct, frozen=True):
     path: str
     identity: Identity | None = None
 
-    def is_there(self) -> bool:
-        """Say whether what has its name now is it."""
+    def find(self) -> Identity | None:
+        """Return its identity; None if it is gone, or something else has its name now."""
         identity = KINDS[self.kind].look(self.path)
-        return identity is not None and self.identity in {None, identity}
+        return identity if self.identity in {None, identity} else None
+
+    def remove(self) -> bool:
+        """Remove it; False if it was gone."""
+        identity = self.identity or self.find()
+        return identity is not None and KINDS[self.kind].remove(self.path, identity)
 
 
 class LocalObjects:
-    """All of them. Owner: the supervisor's thread. `fifos` are open descriptors, by path."""
+    """All of them. Owner: the supervisor's thread."""
 
     def __init__(self, runtime: RuntimeDirectory) -> None:
         """Read what is listed; nothing is touched."""
         self._runtime: Final = runtime
         self._log: Final = get_logger()
         self._listed: Final = {(each.kind, each.path): each for each in self._read()}
-        self.fifos: Final[dict[str, int]] = {}
+        self._fifos: Final[dict[str, int]] = {}
 
     def put_up(self, config: Config) -> None:
         """Make what the configuration wants and is not there, remove what it does not want.
 
-        Raises StartError: something is in the way of an object, or it cannot be had.
+        Raises StartError: something is in the way of an object, or it cannot be had. Nothing has
+        been removed then; the last configuration puts things right again.
         """
         wanted = self._wanted(config)
-        for name in [name for name in self._listed if name not in wanted]:
-            if self._remove(name):
-                self._log.info(LEFTOVER_REMOVED, kind=name[0], name=name[1])
         for kind, path in wanted:
             with _told(kind, path):
                 self._put_up(kind, path)
                 KINDS[kind].permit(path, *wanted[kind, path])
-                if kind == FIFO and path not in self.fifos:
+                if kind == FIFO and path not in self._fifos:
                     flags = os.O_RDWR | os.O_NONBLOCK | os.O_CLOEXEC | os.O_NOFOLLOW
-                    self.fifos[path] = os.open(path, flags)
+                    self._fifos[path] = os.open(path, flags)
+        for name in [name for name in reversed(self._listed) if name not in wanted]:
+            if self._remove(name):
+                self._log.info(LEFTOVER_REMOVED, kind=name[0], name=name[1])
 
     def remove(self) -> None:
         """Remove them all, and the list."""
@@ -96,9 +102,9 @@ class LocalObjects:
 
     def close(self) -> None:
         """Close the FIFOs in this process."""
-        for fd in self.fifos.values():
+        for fd in self._fifos.values():
             os.close(fd)
-        self.fifos.clear()
+        self._fifos.clear()
 
     def _wanted(self, config: Config) -> dict[tuple[str, str], tuple[int, int, int]]:
         """Return what is to be there, with mode, uid and gid."""
@@ -118,10 +124,12 @@ class LocalObjects:
 
     def _put_up(self, kind: str, path: str) -> None:
         listed = self._listed.get((kind, path))
-        if listed is not None and listed.is_there():
+        if listed is not None and (identity := listed.find()) is not None:
             if listed.identity is None:
-                self._list(kind, path, KINDS[kind].look(path))
+                self._list(kind, path, identity)
             return
+        if listed is not None:
+            listed.remove()  # its name leads elsewhere now
         if KINDS[kind].look(path) is not None:
             raise StartError(f"{kind} {path} exists already, and is not ours")
         self._list(kind, path, None)
@@ -130,18 +138,16 @@ class LocalObjects:
     def _remove(self, name: tuple[str, str]) -> bool:
         """Remove what is listed, and still ours; False if it was gone."""
         kind, path = name
-        if kind == FIFO and path in self.fifos:
-            os.close(self.fifos.pop(path))
-        is_there = False
+        if kind == FIFO and path in self._fifos:
+            os.close(self._fifos.pop(path))
+        was_there = False
         try:
-            is_there = self._listed[name].is_there()
-            if is_there:
-                KINDS[kind].remove(path)
+            was_there = self._listed[name].remove()
         except (ChannelError, OSError) as error:
             self._log.warning(LEFTOVER_KEPT, kind=kind, name=path, reason=str(error))
         del self._listed[name]
         self._write()
-        return is_there
+        return was_there
 
     def _list(self, kind: str, path: str, identity: Identity | None) -> None:
         self._listed[kind, path] = LocalObject(kind, path, identity)

@@ -111,6 +111,7 @@ class Operations:
         self._replacing: Final = Replacing()
         self._stop: Stop | None = None
         self._is_closing = False
+        self._is_for_attendants = False
         self._drain_until_ns: int | None = None
         self._trial: Trial | None = None
         self._upgrade: Round | None = None
@@ -201,6 +202,7 @@ class Operations:
         try:
             config, kept = adopt(self._config, self._load(), self._children.places)
             log.configure(config.log)
+            self._put_up_local(config)
         except (ConfigError, StartError) as error:
             self._log.error(CONFIG_REJECTED, reason=str(error))
             raise ConfigError(str(error)) from error
@@ -209,7 +211,7 @@ class Operations:
             self._log.warning(CONFIG_KEPT, keys=kept, meaning="these need a restart")
         self._config = config
         self._workforce.adopt(config)
-        self._attendants.adopt(config)
+        self._is_for_attendants = True
         round_ = self._begin_round("reload", self._generations())
         if kept:
             round_.remark = f"these keys need a restart: {', '.join(kept)}"
@@ -266,7 +268,7 @@ class Operations:
 
     def resume(self, begun_ns: int) -> Round:
         """Begin where an upgrade has led: all processes are of the program before us."""
-        self._attendants.renew()
+        self._is_for_attendants = True
         return self._begin_round("upgrade", self._generations(), begun_ns)
 
     def grow(self) -> None:
@@ -382,6 +384,13 @@ class Operations:
             if not self._replacing.is_under_way:
                 self._proven = self._config
                 self._workforce.settle()
+                self._renew_attendants()
+
+    def _renew_attendants(self) -> None:
+        """Have the attendants follow the workers: one that goes for good has dealt with theirs."""
+        if self._is_for_attendants:
+            self._is_for_attendants = False
+            self._attendants.adopt(self._config)
 
     def _fail(self, failed: Round) -> None:
         """Bring the configuration back that all workers had; who has the new one goes again."""
@@ -390,12 +399,13 @@ class Operations:
         if self._config == self._proven:
             return
         self._config = self._proven
+        self._is_for_attendants = False
         try:
             log.configure(self._config.log)
+            self._estate.local.put_up(self._config)
         except StartError as error:
             self._log.warning(CONFIG_REJECTED, reason=str(error))
         self._workforce.adopt(self._config)
-        self._attendants.adopt(self._config)
         self._children.forgive()
         self._log.warning(CONFIG_RESTORED, meaning="the last one that all workers had")
         renewed = {
@@ -406,6 +416,14 @@ class Operations:
         }
         if renewed:
             self._begin_round("restore", renewed)
+
+    def _put_up_local(self, config: Config) -> None:
+        """Make what other programs are to find of us, or leave it as it was; raises StartError."""
+        try:
+            self._estate.local.put_up(config)
+        except StartError:
+            self._estate.local.put_up(self._config)
+            raise
 
     def _abandon(self, why: str) -> None:
         for round_ in self._replacing.abandon(why):

@@ -16,15 +16,17 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Final, Protocol
 
 from prefork_chat.config import resolve_runtime_dir
+from prefork_chat.control import SOCKET_NAME
 from prefork_chat.errors import StartError
+from prefork_chat.inheritance import DOOR
 from prefork_chat.pairs import Pair
 from prefork_chat.registry.ipc import Semaphore, SharedMemory
 from prefork_chat.registry.layout import Layout
 from prefork_chat.registry.registry import Registry
-from prefork_chat.supervisor.adminsocket import AdminSocket
 from prefork_chat.supervisor.ledger import Ledger
 from prefork_chat.supervisor.listeners import ListenerOpener, Listeners, SocketFile
 from prefork_chat.supervisor.runtime import RuntimeDirectory
+from prefork_chat.supervisor.runtimesocket import RuntimeSocket
 from prefork_chat.supervisor.socketfile import SocketIdentity
 
 if TYPE_CHECKING:
@@ -79,8 +81,11 @@ class Source(Protocol):
     def runtime(self) -> RuntimeDirectory:
         """Return the runtime directory, locked."""
 
-    def admin(self, runtime: RuntimeDirectory) -> AdminSocket:
+    def admin(self, runtime: RuntimeDirectory) -> RuntimeSocket:
         """Return the admin socket, listening."""
+
+    def door(self, runtime: RuntimeDirectory) -> RuntimeSocket:
+        """Return the socket at which the porter is a client, listening."""
 
     def spills(self, runtime: RuntimeDirectory) -> Path:
         """Return the directory where workers keep what slow readers have not read."""
@@ -144,9 +149,13 @@ class Making:
         """Claim the directory; raises AlreadyRunning, too."""
         return RuntimeDirectory.claim(resolve_runtime_dir(self._config))
 
-    def admin(self, runtime: RuntimeDirectory) -> AdminSocket:
+    def admin(self, runtime: RuntimeDirectory) -> RuntimeSocket:
         """Bind it."""
-        return AdminSocket.open(runtime)
+        return RuntimeSocket.open(runtime, SOCKET_NAME)
+
+    def door(self, runtime: RuntimeDirectory) -> RuntimeSocket:
+        """Bind it."""
+        return RuntimeSocket.open(runtime, DOOR)
 
     def spills(self, runtime: RuntimeDirectory) -> Path:
         """Make the directory; what a killed daemon left in it goes."""
@@ -238,9 +247,13 @@ class Resuming:
         path = Path(self._deed.runtime_dir)
         return RuntimeDirectory(path, self._take(DIRECTORY), self._take(PIDFILE))
 
-    def admin(self, runtime: RuntimeDirectory) -> AdminSocket:
+    def admin(self, runtime: RuntimeDirectory) -> RuntimeSocket:
         """Go on listening."""
-        return AdminSocket(runtime, _socket(self._take(ADMIN)))
+        return RuntimeSocket(runtime, SOCKET_NAME, _socket(self._take(ADMIN)))
+
+    def door(self, runtime: RuntimeDirectory) -> RuntimeSocket:
+        """Go on listening."""
+        return RuntimeSocket(runtime, DOOR, _socket(self._take(DOOR)))
 
     def spills(self, runtime: RuntimeDirectory) -> Path:
         """Leave all that is there: it is in use."""

@@ -30,7 +30,9 @@ from typing import TYPE_CHECKING, Final
 import msgspec
 
 from prefork_chat import __version__
+from prefork_chat.errors import StartError
 from prefork_chat.log import (
+    LOCAL_FAILED,
     SUPERVISOR_READY,
     SUPERVISOR_RESUMED,
     SUPERVISOR_STARTED,
@@ -134,6 +136,7 @@ class Supervisor:
                 return 0
             undo.callback(lambda: self._log.info(SUPERVISOR_STOPPED))
             undo.callback(estate.close)
+            self._put_up_local(estate, is_resumed=handover is not None)
             self._log.info(
                 SUPERVISOR_STARTED if handover is None and revival is None else SUPERVISOR_RESUMED,
                 version=__version__,
@@ -160,6 +163,15 @@ class Supervisor:
                 loop.revive()
             loop.store_all()
             return loop.run()
+
+    def _put_up_local(self, estate: Estate, *, is_resumed: bool) -> None:
+        """Make what other programs find of us; a daemon that runs already goes on without."""
+        try:
+            estate.local.put_up(self._config)
+        except StartError as error:
+            if not is_resumed:
+                raise
+            self._log.error(LOCAL_FAILED, reason=str(error))
 
     def _source(
         self,
@@ -317,6 +329,7 @@ class _Loop:
         self._keeper.close_in_child()
         self._estate.mail.close()
         self._admin.close_in_child()
+        self._estate.local.close()
         self._store.close_in_child()
         self._notifier.close()
         self._inbox.reset_in_child()

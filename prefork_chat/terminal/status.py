@@ -38,7 +38,8 @@ def pieces(conversation: Conversation) -> list[Piece]:
         found.append(("class:status.alarm", f" {_CONNECTION[conversation.phase]} "))
     current = talks.current
     if current.name:
-        members = f" ({len(current.members)})" if current.members else ""
+        counts = conversation.company.has_presence and current.members
+        members = f" ({len(current.members)})" if counts else ""
         found.append(("class:status", f"| {current.name}{members} "))
     unread = [talk for talk in talks if talk.unread]
     if unread:

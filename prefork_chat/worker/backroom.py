@@ -8,8 +8,15 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, NamedTuple, Self
 
 from prefork_chat.accounts.logins import Logins
-from prefork_chat.chat.effects import Authenticate, SetPassword
+from prefork_chat.chat.effects import (
+    Authenticate,
+    FindWords,
+    Identify,
+    ReadHistory,
+    SetPassword,
+)
 from prefork_chat.worker.clerk import Clerk
+from prefork_chat.worker.librarian import Librarian
 from prefork_chat.worker.registrar import Registrar
 
 if TYPE_CHECKING:
@@ -28,4 +35,9 @@ class Backroom(NamedTuple):
         """Make the clerks of a worker; no thread is started yet."""
         logins = Logins()
         accounts = Clerk("accounts", Registrar(inheritance, logins).answer)
-        return cls({Authenticate: accounts, SetPassword: accounts}, logins)
+        history = Clerk("history", Librarian(inheritance).answer)
+        clerks = {
+            **dict.fromkeys((Authenticate, Identify, SetPassword), accounts),
+            **dict.fromkeys((ReadHistory, FindWords), history),
+        }
+        return cls(clerks, logins)

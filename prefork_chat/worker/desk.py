@@ -24,19 +24,23 @@ from prefork_chat.chat.effects import (
     Enrol,
     EnterRoom,
     ExitRoom,
+    FindWords,
     Leave,
     ListMembers,
     ListNames,
     ListRooms,
     Question,
+    ReadHistory,
     Refuse,
     Reply,
     Report,
     Route,
     SetPassword,
     TellRoom,
+    Vouch,
 )
 from prefork_chat.registry.registry import NameInUse
+from prefork_chat.worker import librarian
 
 if TYPE_CHECKING:
     from prefork_chat.inheritance import Inheritance
@@ -88,6 +92,8 @@ class Desk:
         """Do what `effect` asks and answer the client; `now` is the turn's monotonic time."""
         if isinstance(effect, Claim | Authenticate | SetPassword):
             effect = self._credentials.examine(connection, effect)
+        elif isinstance(effect, ReadHistory | FindWords):
+            effect = librarian.admit(connection, effect)
         if not isinstance(effect, Question):
             connection.inquiry = None
             self._act(connection, effect, now)
@@ -136,6 +142,8 @@ class Desk:
                 say(connection, line)
             case Admit(claim, is_owner):
                 say(connection, self._claim(connection, claim, is_owner=is_owner))
+            case Vouch():
+                say(connection, outcomes.vouched(connection.session, answer))
             case Enrol(tag):
                 say(connection, outcomes.enrolled(connection.session, tag))
                 connection.note_registered()

@@ -20,7 +20,16 @@ from prefork_chat import config, log
 from prefork_chat.accounts.accounts import Accounts, Verdict
 from prefork_chat.accounts.store import NotMade, StoreFailed
 from prefork_chat.chat import outcomes
-from prefork_chat.chat.effects import Admit, Authenticate, Claim, Enrol, Refuse, SetPassword
+from prefork_chat.chat.effects import (
+    Admit,
+    Authenticate,
+    Claim,
+    Enrol,
+    Identify,
+    Refuse,
+    SetPassword,
+    Vouch,
+)
 from prefork_chat.worker.clerk import Later
 from prefork_chat.worker.peers import NO_UID
 
@@ -60,7 +69,7 @@ class Registrar:
             answer = self._answer(self._accounts, question, inquiry.peer)
         except NotMade as failure:
             self._note_failure(failure)
-            if isinstance(question, Authenticate):  # a local user, under a name that is nobody's
+            if type(question) is Authenticate:  # a local user, under a name that is nobody's
                 return self._admit(question, is_owner=False)
             return Refuse(outcomes.accounts_failed(question))
         except StoreFailed as failure:
@@ -75,7 +84,9 @@ class Registrar:
         who = (question.key, question.name, question.password, peer.uid)
         if isinstance(question, Authenticate):
             verdict = accounts.identify(*who)
-            if verdict is not Verdict.STRANGER:
+            if isinstance(question, Identify) and verdict is Verdict.OWNER:
+                return Vouch(question.key, question.tag)
+            if verdict is not Verdict.STRANGER and type(question) is Authenticate:
                 return self._admit(question, is_owner=verdict is Verdict.OWNER)
             self._punish(question, peer)
             return Refuse(outcomes.not_authenticated(question))

@@ -42,10 +42,8 @@ def nothing_left(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[No
     assert not [path for path in tmp_path.iterdir() if path.name.startswith("prefork-chat-bench")]
 
 
-@pytest.mark.parametrize(
-    ("name", "load_name"),
-    [(name, load) for name in NAMES for load in LOADS if (name, load) != ("prefork_chat", "room")],
-)
+@pytest.mark.parametrize("load_name", LOADS)
+@pytest.mark.parametrize("name", NAMES)
 def test_a_server_of_the_comparison_is_sound_under_a_short_load(
     loadgen: Path, contestants: dict[str, Contestant], name: str, load_name: str
 ) -> None:
@@ -97,6 +95,9 @@ def test_the_daemon_takes_part_in_both_durabilities_with_and_without_receipts(
     assert contestants["prefork_chat"].takes(Load(mode="join"))
     assert not contestants["fast"].takes(Load(mode="join"))
     assert not contestants["fast"].takes(Load(clients=1000, talkers=200))
+    assert contestants["fast"].takes(Load(in_flight=1))
+    assert not contestants["fast"].takes(Load(clients=1000))
+    assert contestants["fast-quiet"].takes(Load(clients=1000))
 
 
 def test_who_is_not_here_is_left_out_with_a_note(monkeypatch: pytest.MonkeyPatch) -> None:

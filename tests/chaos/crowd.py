@@ -187,9 +187,23 @@ class Crowd:
     def gather(self, members: Iterable[Member], room: bytes) -> None:
         """Let `members` enter a room, one after the other; they stay there."""
         for member in members:
-            self.say(member, self.account.enter_room(member.person, room))
+            self.enter(member, room)
             assert self.settle([member]), f"{member.person.name!r} cannot enter {room!r}"
-            member.rooms.append(room)
+
+    def enter(self, member: Member, room: bytes) -> None:
+        """Let somebody who does not talk yet enter a room after all others; he stays there."""
+        self.say(member, self.account.enter_room(member.person, room))
+        member.rooms.append(room)
+
+    def take_part(self, member: Member) -> None:
+        """Let somebody talk from now on, and be talked to."""
+        member.is_talking = True
+        self.members.append(member)
+        self._chatter(member)
+
+    def fall_silent(self, member: Member) -> None:
+        """Let somebody talk no more, nor be talked to; he stays and listens."""
+        self._forget(member)
 
     # Talking
 

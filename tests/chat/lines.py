@@ -2,7 +2,7 @@
 
 from hypothesis import strategies as st
 
-from prefork_chat.chat import outcomes, rooms
+from prefork_chat.chat import history, outcomes, rooms
 from prefork_chat.chat.commands import COMMANDS
 from prefork_chat.chat.effects import (
     Authenticate,
@@ -11,10 +11,12 @@ from prefork_chat.chat.effects import (
     Effect,
     EnterRoom,
     ExitRoom,
+    FindWords,
     Leave,
     ListMembers,
     ListNames,
     ListRooms,
+    ReadHistory,
     Refuse,
     Reply,
     Report,
@@ -50,7 +52,7 @@ def cleaned(*raw: bytes) -> list[bytes]:
     return decoder.feed(b"".join(raw))
 
 
-def answer(session: Session, effect: Effect) -> tuple[bytes, ...]:  # noqa: C901 - a table
+def answer(session: Session, effect: Effect) -> tuple[bytes, ...]:  # noqa: C901, PLR0912 - a table
     """Return what the client is told, where the server holds one name, `taken`, and nobody else.
 
     There is one room, #room, which the client is in.
@@ -66,6 +68,9 @@ def answer(session: Session, effect: Effect) -> tuple[bytes, ...]:  # noqa: C901
             told = (outcomes.joined(session, effect),)
         case Authenticate():
             told = (outcomes.not_authenticated(effect),)
+        case ReadHistory() | FindWords():
+            found = history.Told(1, b"2026-11-21T16:35:32.123Z", b"taken", b"me", b"hello")
+            told = tuple(history.told(effect, [found], has_more=False))
         case SetPassword():
             told = (outcomes.enrolled(session, effect.tag),)
         case Route(tag, dest, _) if dest.lower() == b"taken":

@@ -77,7 +77,7 @@ def test_a_tag_alone_or_a_blank_line_is_no_command() -> None:
     assert refusal(b"   ").startswith(b"ERR * BADVERB a line begins with a command")
 
 
-@pytest.mark.parametrize("line", [b"hello there", b"SING #room", b"HIST", b"CHAT\tbob hi"])
+@pytest.mark.parametrize("line", [b"hello there", b"SING #room", b"HISTORY", b"CHAT\tbob hi"])
 def test_an_unknown_verb_is_shown_the_way_to_help(line: bytes) -> None:
     verb = line.split(b" ")[0]
     assert refusal(line).startswith(b"ERR * BADVERB " + verb + b" is no command: HELP lists them")

@@ -8,6 +8,7 @@ import signal
 import socket
 import subprocess
 import sys
+import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -81,6 +82,25 @@ def test_a_queue_that_fills_is_seen_also_of_a_stopped_worker(start_daemon: Start
         until(lambda: queued() > 0, "the message to be seen in the queue")
     bob.expect("CHAT alice hello")
     until(lambda: queued() == 0, "the queue to be empty")
+
+
+def test_rooms_are_told_with_what_is_said_in_them(daemon: Daemon) -> None:
+    alice, bob = daemon.join("alice", worker=0), daemon.join("bob", worker=1)
+    for person in (alice, bob):
+        person.send("ENTR #dev")
+        person.read_until(r"OK ENTR #dev n=\d")
+
+    words = command(daemon.directory, "--json", "--interval", "3")
+    with subprocess.Popen(words, stdout=subprocess.PIPE, text=True) as top:
+        until(lambda: shares_memory(top.pid), "top to look at it")
+        for _ in range(3):
+            time.sleep(0.1)  # the first of them may come before top looks for the first time
+            alice.send("CHAT #dev hello")
+            bob.read_until("CHAT #dev alice hello")
+        said, _ = top.communicate(timeout=PATIENCE_SECONDS)
+    (room,) = json.loads(said)["rooms"]
+    assert (room["name"], room["members"]) == ("#dev", 2)
+    assert 0 < room["messages_per_second"] <= 1
 
 
 def test_the_end_of_a_worker_is_told_with_its_reason(start_daemon: StartDaemon) -> None:

@@ -86,6 +86,8 @@ class Server:
                 if not self.knows_after:
                     return ["ERR HIST BADARGS there is no after="]
                 after = int(word[6:])
+                if not after:
+                    return ["ERR HIST BADARGS after=0 is no bound"]
             elif word.isdigit():
                 count = int(word)
             else:

@@ -109,7 +109,7 @@ def test_a_room_that_is_refused_is_not_entered_again() -> None:
     wire = Wire(Server(refusals={"ENTR": ["DENIED not you"]}))
     wire.arrive()
     wire.type("/join #dev")
-    assert wire.remarks()[-1] == "#dev: not you"
+    assert wire.remarks()[-1] == "not you"
     wire.lose()
     wire.server.got.clear()
     wire.arrive()
@@ -225,6 +225,18 @@ def test_what_the_server_had_stored_for_us_is_not_shown_twice_after_a_reconnect(
     wire.arrive()  # it comes from the history
     wire.hear("CHAT bob while you were away", "CHAT bob while you were away")
     assert wire.texts() == ["while you were away"] * 2  # the second is a new one
+
+
+def test_what_guests_have_said_is_known_again_in_the_history() -> None:
+    wire = Wire()
+    wire.arrive()
+    wire.hear("CHAT bob hi")
+    wire.server.store("~bob", "alice", "hi")
+    wire.lose()
+    wire.server.store("~bob", "alice", "still there?")
+    wire.arrive()
+    assert wire.texts() == ["hi", "still there?"]
+    assert wire.entries()[1].sender == "~bob"
 
 
 def test_the_history_is_shown_at_the_beginning_and_is_not_unread() -> None:

@@ -63,5 +63,10 @@ def test_who_is_here_is_listed_by_name() -> None:
     assert display.show_clients([client("")], ()) == ["0 here, and 1 without a name"]
 
 
+def test_rooms_are_listed_by_name_with_their_members() -> None:
+    assert display.show_rooms([]) == ["there are no rooms"]
+    assert display.show_rooms([("#tea", 2), ("#Coffee", 1200)]) == ["#Coffee  1,200", "#tea     2"]
+
+
 def test_the_time_of_day_is_local() -> None:
     assert len(display.clock()) == len(display.clock(0.0)) == 8

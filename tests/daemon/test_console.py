@@ -72,6 +72,21 @@ def test_it_shows_who_comes_and_goes_and_who_writes_to_whom(
         assert any("messages without their text" in line for line in console.lines)
 
 
+def test_what_is_said_in_a_room_is_shown_once(start_daemon: StartDaemon) -> None:
+    daemon = start_daemon(operator_see_messages=True)
+    people = [daemon.join(f"person{number}", number % 2) for number in range(4)]
+    with Console.follow(daemon.directory) as console:
+        for number, person in enumerate(people, start=1):
+            person.ask("ENTR #tea", f"OK ENTR #tea n={number}")
+        people[0].ask("CHAT #tea is the kettle on?", "OK CHAT #tea n=3")
+        for person in people[1:]:
+            person.expect("CHAT #tea person0 is the kettle on?")
+        people[1].ask("CHAT #TEA it is", "OK CHAT #tea n=3")
+        console.wait_for(f"{TIME} person1 -> #tea: it is")
+        console.wait_for_count(rf"{TIME} person0 -> #tea: is the kettle on\?", 1)
+        console.ask("/rooms", "#tea  4")
+
+
 def test_what_is_said_is_shown_only_where_people_are_told_so(start_daemon: StartDaemon) -> None:
     daemon = start_daemon(operator_see_messages=True)
     with Console.follow(daemon.directory) as console, ExitStack() as stack:
@@ -328,6 +343,26 @@ def test_it_comes_again_when_the_daemon_becomes_another_program(start_daemon: St
             mumble(alice, "hello")
             console.wait_for_count(f"{TIME} alice -> alice", count)
         assert _watched(daemon) == 1
+
+
+def test_no_note_is_lost_or_doubled_by_an_upgrade(start_daemon: StartDaemon) -> None:
+    daemon = start_daemon()
+    alice = daemon.join("alice")
+    said = []
+    with Console.follow(daemon.directory) as console:
+        daemon.signal(signal.SIGUSR2)
+        number = 0
+        while not daemon.log.events("replacement.finished", reason="upgrade"):
+            number += 1
+            answer = console.ask(f"note {number}", "(-- told|prefork-chat:) .*")
+            if answer.startswith("-- told 1 person"):
+                said.append(f"NOTE <operator> note {number}")
+            else:
+                assert answer == "prefork-chat: that failed: there is no daemon just now"
+        assert console.count("-- .* again: .*") == 1
+    assert said
+    assert alice.read_lines(len(said)) == said
+    alice.expect_nothing()
 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGKILL])

@@ -11,6 +11,7 @@ import pytest
 
 from tests.harness.client import LineClient
 from tests.harness.console import Console
+from tests.harness.processes import stop_process
 from tests.harness.waiting import until
 
 if TYPE_CHECKING:
@@ -242,6 +243,66 @@ def test_who_is_here_is_listed_with_addresses(daemon: Daemon, console: Console) 
     console.ask("/who", "1 here, and 1 without a name")
     host, port = alice.socket.getsockname()[:2]
     assert f"Alice  {host}:{port}  (muted)" in console.lines
+
+
+def test_a_muted_client_is_not_heard_in_rooms_either(daemon: Daemon, console: Console) -> None:
+    alice, bob = daemon.join("alice", 0), daemon.join("bob", 1)
+    for number, person in enumerate((alice, bob), start=1):
+        person.ask("ENTR #Tea", f"OK ENTR #Tea n={number}")
+    console.ask("/rooms", "#Tea  2")
+    console.ask("/mute alice", "-- muted alice")
+    alice.expect("NOTE the operator has muted you")
+    alice.send("CHAT #tea I am here, too")
+    alice.expect_error("CHAT", "DENIED", "#tea")
+    bob.ask("CHAT #tea is anybody here?", "OK CHAT #Tea n=1")
+    alice.expect("CHAT #Tea bob is anybody here?")
+    console.ask("/kick alice", "-- kicked alice")
+    until(lambda: _members(bob) == ["bob"], "alice to be gone from the room")
+    bob.expect_nothing()
+
+
+def _members(client: LineClient) -> list[str]:
+    client.send("WHOS #tea")
+    return [line.split()[-1] for line in client.read_until(r"OK WHOS .*")[:-1]]
+
+
+def test_a_worker_that_dies_before_it_answers_has_its_successor_say_so(
+    start_daemon: StartDaemon,
+) -> None:
+    daemon = start_daemon(program="tests.daemon.silenced", workers=1, threads=1, **QUICK)
+    daemon.log.expect("worker.exited")
+    alice, bob = daemon.join("alice"), daemon.join("bob")
+    with Console(daemon.directory) as console:
+        console.ask("hello", "-- told 0 people and those of a worker that was killed just then")
+        assert daemon.generation(0) == 2
+        console.ask("/kick bob", "-- kicked bob")
+    bob.read_until(r"ERR \* DENIED .*")
+    alice.expect("NOTE <operator> hello")
+    alice.expect_nothing()
+
+
+def test_a_kick_that_could_not_be_answered_is_told_with_care(start_daemon: StartDaemon) -> None:
+    daemon = start_daemon(program="tests.daemon.silenced", workers=1, threads=1, **QUICK)
+    daemon.log.expect("worker.exited")
+    alice = daemon.join("alice")
+    with Console(daemon.directory) as console:
+        console.ask("/kick alice", "-- kicked alice, if here: a worker was killed just then")
+        console.ask("/kick alice", "prefork-chat: nobody named alice is here")
+    alice.expect("ERR * DENIED the operator has closed this connection")
+    alice.expect_end()
+
+
+def test_a_stuck_worker_has_its_successor_answer(start_daemon: StartDaemon) -> None:
+    daemon = start_daemon(workers=2, watchdog_seconds=0.6, **QUICK)
+    daemon.log.expect("worker.stuck", "worker.exited", "worker.killed")
+    daemon.log.expect_text(".*")
+    people = [daemon.join("alice", 0), daemon.join("bob", 1)]
+    with Console(daemon.directory) as console:
+        stop_process(daemon.worker_pid(1))
+        console.ask("is anybody asleep?", "-- told 2 people")
+    for person in people:
+        person.expect("NOTE <operator> is anybody asleep?")
+        person.expect_nothing()
 
 
 @pytest.mark.slow

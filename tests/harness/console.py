@@ -6,6 +6,7 @@ A thread for each of its two outputs keeps what it prints; a test types lines an
 from __future__ import annotations
 
 import re
+import signal
 import subprocess
 import sys
 import threading
@@ -15,12 +16,11 @@ from tests.harness.program import ROOT
 from tests.harness.waiting import PATIENCE_SECONDS, until
 
 if TYPE_CHECKING:
-    import signal
     from pathlib import Path
 
 
 class Console:
-    """One run of `prefork-chat console` without a terminal. A context manager: killed at its end.
+    """One run of `prefork-chat console` without a terminal. A context manager: ended at its end.
 
     `lines` is all that it has printed so far, `complaints` what of it was on standard error.
     """
@@ -125,7 +125,9 @@ class Console:
 
     def __exit__(self, *_: object) -> None:
         if self.process.poll() is None:
-            self.process.kill()
+            # Not SIGKILL: what has been run of it is to be counted.
+            self.process.terminate()
+            self.process.send_signal(signal.SIGCONT)
         self.wait()
         for stream in (self.process.stdin, self.process.stdout, self.process.stderr):
             if stream is not None:

@@ -246,7 +246,8 @@ class Daemon(Program):
         assert not complaints, "in the log:\n" + "\n".join(complaints)
 
     def _all_pids(self) -> set[int]:
-        return {self.pid, *(event["pid"] for event in self.log.events(log.WORKER_SPAWNED))}
+        spawned = (log.WORKER_SPAWNED, log.ATTENDANT_SPAWNED)
+        return {self.pid, *(event["pid"] for kind in spawned for event in self.log.events(kind))}
 
 
 StartDaemon: TypeAlias = Callable[..., Daemon]

@@ -14,6 +14,8 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
+from prefork_chat.board.board import key_of
+from prefork_chat.channels.ipc import remove_sysv
 from prefork_chat.registry.ipc import Semaphore, SemaphoreGone, remove_leftover_memory
 from prefork_chat.supervisor.ledger import Ledger
 from prefork_chat.supervisor.runtime import RuntimeDirectory
@@ -34,7 +36,7 @@ _OUR_PREFIX: Final = "prefork-chat-"
 
 
 class DaemonObjects:
-    """The semaphores and the shared memory of the daemon in one runtime directory."""
+    """The semaphores, the shared memory and the board of the daemon in one runtime directory."""
 
     def __init__(self, directory: Path) -> None:
         """`directory` exists; the daemon need not."""
@@ -46,6 +48,7 @@ class DaemonObjects:
                 for attempt in _ATTEMPTS
                 for purpose in PURPOSES
             }
+            self._board = key_of(directory)
             self._names = {
                 attempt: ledger.memory_name("registry", attempt) for attempt in _ATTEMPTS
             }
@@ -61,6 +64,7 @@ class DaemonObjects:
                 for attempt, name in self._names.items()
                 if os.path.lexists(f"/dev/shm{name}")
             ),
+            *("board" for _ in self._boards()),
         }
 
     def remove(self) -> None:
@@ -69,6 +73,8 @@ class DaemonObjects:
             semaphore.remove()
         for name in self._names.values():
             remove_leftover_memory(name)
+        for row in self._boards():
+            remove_sysv("memory", self._board, int(row["shmid"]))
 
     def semaphore(self, purpose: str) -> Semaphore:
         """Return the semaphore for one of `PURPOSES` of the daemon that runs now."""
@@ -91,6 +97,9 @@ class DaemonObjects:
                 semaphore.release()
             except SemaphoreGone:
                 pass  # the daemon has ended meanwhile
+
+    def _boards(self) -> list[dict[str, str]]:
+        return [row for row in _rows("shm") if int(row["key"]) == self._board]
 
     def _semaphores(self) -> Iterator[tuple[str, int, Semaphore]]:
         for (purpose, attempt), key in self._keys.items():

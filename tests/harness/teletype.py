@@ -26,7 +26,7 @@ _piece: Final = re.compile(r"\r|\n|\x1b\[K|\x1b\[(\d+)C|[^\x00-\x1f\x7f-\x9f]+|(
 
 
 class Teletype:
-    """A program at a terminal of its own. A context manager: killed at its end.
+    """A program at a terminal of its own. A context manager: ended at its end.
 
     `rows` are all that were ever drawn, the last one is where the cursor is, in `column`.
     """
@@ -83,8 +83,8 @@ class Teletype:
         return self
 
     def __exit__(self, *_: object) -> None:
-        self.process.kill()
-        self.process.wait()
+        self.process.terminate()  # not SIGKILL: what has been run of it is to be counted
+        self.process.wait(PATIENCE_SECONDS)
         os.close(self._ours)
         os.close(self._theirs)
 

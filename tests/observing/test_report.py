@@ -9,7 +9,13 @@ from prefork_chat.observing import screen
 from prefork_chat.observing.figures import rate, share, size
 from prefork_chat.observing.report import Report, compare
 from prefork_chat.observing.screen import Sorting, render
-from prefork_chat.observing.snapshot import Fill, Snapshot, Usage, WorkerSnapshot
+from prefork_chat.observing.snapshot import (
+    Fill,
+    RoomSnapshot,
+    Snapshot,
+    Usage,
+    WorkerSnapshot,
+)
 from prefork_chat.registry.endings import End
 from prefork_chat.registry.table import LoopReport, WorkerReport, WorkerState
 
@@ -138,6 +144,31 @@ def test_the_picture_has_all_of_it() -> None:
     ]
     assert rows[2].split()[:4] == ["2", "-", "2", "gone"]
     assert lines[-1] == "   1m15s ago  worker 1 generation 4 (pid 99) crashed: SIGSEGV after 1m01s"
+
+
+def test_rooms_are_listed_the_busiest_first() -> None:
+    def rooms(*said: int) -> tuple[RoomSnapshot, ...]:
+        return tuple(
+            RoomSnapshot((place, 1), f"#room{place}", 10 * place, count)
+            for place, count in enumerate(said)
+        )
+
+    report = compare(
+        replace(snapshot(1), rooms=rooms(5, 100, 7)),
+        replace(snapshot(3), rooms=rooms(25, 100, 7, 50)),
+    )
+    assert [(room.name, room.members, room.messages_per_second) for room in report.rooms] == [
+        ("#room0", 0, 10.0),
+        ("#room3", 30, 0.0),
+        ("#room2", 20, 0.0),
+        ("#room1", 10, 0.0),
+    ]
+    lines = render(report, DAEMON, Sorting(), 0.0)
+    heading = lines.index("Rooms, the busiest first:")
+    assert lines[heading + 1].split() == ["#room0", "0", "members", "10", "messages/s"]
+    many = replace(snapshot(1), rooms=rooms(*range(20)))
+    text = "\n".join(render(compare(many, many), DAEMON, Sorting(), 0.0))
+    assert "Rooms, the busiest first (8 of 20):" in text
 
 
 def test_before_any_worker_has_ended_that_is_said() -> None:

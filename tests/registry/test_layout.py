@@ -34,6 +34,7 @@ def test_parts_begin_on_cache_lines_and_do_not_overlap(size: tuple[int, int, int
         parts.room_tags,
         parts.room_names,
         parts.room_counts,
+        parts.room_said,
         parts.endings,
         parts.registered,
         parts.penalties,

@@ -103,8 +103,9 @@ def main(directory: Path, first: int, step: int) -> int:
         for fatal in range(first, MOST_STATEMENTS, step):
             code = run_killed_at(fatal, config)
             found = left_in(runtime_dir)
-            allowed = {"semaphore accept 1", "semaphore write 0", "memory registry 1"}
-            expected = {"admin", "objects", "spill", "supervisor.pid"}
+            allowed = {"semaphore accept 1", "semaphore write 0", "memory registry 1", "board"}
+            expected = {"admin", "door", "local", "local.new", "objects", "spill"}
+            expected |= {"supervisor.pid"}
             unexpected = set(found) - {*theirs, *allowed, *expected}
             if unexpected or not set(theirs) <= set(found):
                 print(f"killed at statement {fatal}: {found}")

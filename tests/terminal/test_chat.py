@@ -222,16 +222,52 @@ def test_a_taken_name_is_asked_for_anew(
 def test_a_password_is_not_shown_and_not_remembered(
     daemon: Daemon, open_chat: OpenChat, flags: tuple[str, ...]
 ) -> None:
-    alice = open_chat(address_of(daemon), "alice", *flags)
-    alice.say("/pass")
-    alice.wait_for("new password for alice")
-    alice.type("correct horse")
-    alice.wait_for("*************")
-    alice.type("", "Enter")
-    alice.wait_for("alice>")
-    alice.type("", "Up")
-    alice.wait_for("> /pass")
-    assert "correct" not in alice.text(scrollback=True)
+    name = f"pia{len(flags)}"  # it has a password from now on
+    screen = open_chat(address_of(daemon), name, *flags)
+    screen.say("/pass")
+    screen.wait_for(f"new password for {name}")
+    screen.type("correct horse")
+    screen.wait_for("*************")
+    screen.type("", "Enter")
+    screen.wait_for(f"the name {name} is yours")
+    screen.type("", "Up")
+    screen.wait_for("> /pass")
+    assert "correct" not in screen.text(scrollback=True)
+
+
+@BOTH
+def test_a_name_with_a_password_is_asked_for_it(
+    daemon: Daemon, open_chat: OpenChat, flags: tuple[str, ...]
+) -> None:
+    name = f"dora{len(flags)}"
+    dora = daemon.join(name)
+    dora.ask("PASS correct horse", "OK PASS")
+    dora.leave()
+    screen = open_chat(address_of(daemon), name, *flags, wait=False)
+    screen.wait_for(f"password of {name}")
+    screen.say("wrong horse")
+    screen.wait_for("the name or its password is not right")
+    screen.wait_for(f"password of {name}")
+    screen.say("correct horse")
+    screen.wait_for(f"you are {name} at")
+    assert "horse" not in screen.text(scrollback=True)
+
+
+@BOTH
+def test_a_room_is_talked_in(daemon: Daemon, open_chat: OpenChat, flags: tuple[str, ...]) -> None:
+    alice = open_chat(address_of(daemon), "alice", *flags, "--room", "#dev")
+    bob = daemon.join("bob")
+    bob.ask("ENTR #dev", "OK ENTR #dev n=2")
+    alice.say("good morning")
+    bob.expect("CHAT #dev alice good morning")
+    alice.wait_for("alice: good morning ✓ 1")
+    bob.ask("CHAT #dev morning, alice", "OK CHAT #dev n=1")
+    alice.wait_for("bob: morning, alice")
+    alice.say("/who #dev")
+    alice.wait_for("2 here: alice, bob")
+    alice.say("/part")
+    alice.say("/rooms")
+    alice.wait_for("1 rooms: #dev n=1")
 
 
 @BOTH

@@ -17,6 +17,7 @@ from tests.harness.waiting import PATIENCE_SECONDS, until
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
+    from pathlib import Path
 
     from tests.harness.daemon import Daemon, StartDaemon
 
@@ -150,6 +151,46 @@ def test_wrong_usage_is_exit_code_2(words: tuple[str, ...]) -> None:
     result = run(*words)
     assert result.returncode == 2
     assert "Traceback" not in result.stderr
+
+
+def test_a_room_is_entered_to_send_and_to_listen(daemon: Daemon) -> None:
+    with listening(daemon, "bot", "--json", "--room", "#dev", "--room", "#ops") as bot:
+        until(lambda: daemon_has_room(daemon, "#ops"), "it to enter")
+        assert run("send", *at(daemon, "cron"), "#ops", "backup done").returncode == 0
+        message = json.loads(bot.out())
+        assert (message["room"], message["text"]) == ("#ops", "backup done")
+
+
+def daemon_has_room(daemon: Daemon, room: str) -> bool:
+    with daemon.connect() as client:
+        client.send("ROOM")
+        return any(room in line for line in client.read_until(r"OK ROOM .*"))
+
+
+def test_a_server_without_rooms_is_an_error(start_daemon: StartDaemon) -> None:
+    daemon = start_daemon(limits_max_rooms=0)
+    for words in (
+        ("send", *at(daemon, "a"), "#dev", "hi"),
+        ("listen", *at(daemon, "b"), "--room", "#dev"),
+    ):
+        result = run(*words)
+        assert result.returncode == 1
+        assert "this server has no rooms" in result.stderr
+
+
+def test_the_password_is_taken_from_where_nobody_reads_it(daemon: Daemon, tmp_path: Path) -> None:
+    owner = daemon.join("owner")
+    owner.ask("PASS correct horse", "OK PASS")
+    owner.leave()
+    bob = daemon.join("bob")
+    file = tmp_path / "password"
+    file.write_text("correct horse\n")
+    assert run("send", *at(daemon, "owner"), "bob", "1").returncode == 1
+    environ = {"PREFORK_CHAT_PASSWORD": "correct horse"}
+    assert run("send", *at(daemon, "owner"), "bob", "2", **environ).returncode == 0
+    words = ("--password-file", str(file), "bob", "3")
+    assert run("send", *at(daemon, "owner"), *words).returncode == 0
+    bob.expect("CHAT owner 2", "CHAT owner 3")
 
 
 def test_what_comes_is_printed_as_text(daemon: Daemon) -> None:
