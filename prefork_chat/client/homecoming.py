@@ -68,10 +68,8 @@ class Homecoming:
         else:
             self._timers.set("recall", now + _STORED_SECONDS, self.look)
         self.is_settling = bool(self._mailbag.doubtful)
-        if self.is_settling and self._recall.is_offered:
+        if self.is_settling:
             self._timers.set("settle", now + _SETTLE_SECONDS, self._settle)
-        elif self.is_settling:
-            self._settle()
 
     def resume(self, now: float, name: str) -> None:
         """Make all that has no answer doubtful: the server has lost it, the connection goes on."""
