@@ -19,6 +19,9 @@ WANTED_IDLE: Final = 30_000
 # Descriptors that a server needs beside its clients' own: listeners, pairs, journals, files.
 _RESERVED_DESCRIPTORS: Final = 1_800
 
+# When thousands leave at once, their good-byes take a while; ngIRCd's a minute.
+_CROWD_SECONDS: Final = 120.0
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Trial:
@@ -53,7 +56,9 @@ def trials(descriptors: int) -> tuple[Trial, ...]:
         Trial(
             name="held",
             question=f"{held:,} hold still while {TALKERS} send 5,000 messages a second",
-            load=Load(clients=held + TALKERS, talkers=TALKERS, rate=5000),
+            load=Load(
+                clients=held + TALKERS, talkers=TALKERS, rate=5000, drain_seconds=_CROWD_SECONDS
+            ),
             once=True,
         ),
     )
@@ -104,7 +109,7 @@ def _idle(clients: int) -> Trial:
     return Trial(
         name=f"idle-{clients}",
         question=f"{clients:,} clients that are joined and silent",
-        load=Load(mode="idle", clients=clients),
+        load=Load(mode="idle", clients=clients, drain_seconds=_CROWD_SECONDS),
         once=True,
         is_quick=clients == 2000,
     )

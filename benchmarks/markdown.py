@@ -106,7 +106,8 @@ def summary(document: Document) -> str:
         if part:
             rows = [[f"{e.load}, {name(e)}", *(c.cell(e) for c in columns)] for e in part]
             lines += [*_aligned([_head("ours", columns), *rows]), ""]
-    lines += [f"{m.name}: {m.mean_ns:,.0f} ns a {m.per}" for m in document.micro]
+    if document.micro:
+        lines += [*(f"{m.name}: {m.mean_ns:,.0f} ns a {m.per}" for m in document.micro), ""]
     return "\n".join([*lines, *_remarks(document)]).rstrip()
 
 

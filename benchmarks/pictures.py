@@ -24,7 +24,7 @@ from benchmarks.screens import draw
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-DIRECTORY: Final = ROOT / "pictures"
+DIRECTORY: Final = ROOT / "benchmarks" / "screenshots"
 _PATIENCE_SECONDS: Final = 30.0
 _MORNING: Final = "09:41"
 

@@ -19,6 +19,7 @@ from prefork_chat import control
 from prefork_chat.control import Attach, Attached, Done, Failed, Handed
 from prefork_chat.errors import OperationError, StartError
 from prefork_chat.registry.ipc import SharedMemory
+from prefork_chat.registry.table import WorkerTable
 from prefork_chat.registry.view import RegistryView
 
 if TYPE_CHECKING:
@@ -29,6 +30,7 @@ if TYPE_CHECKING:
 
 REGISTRY: Final = "registry"
 SUPERVISOR: Final = "supervisor"
+ATTENDANTS: Final = "attendants"
 PAIRS: Final = "pairs"
 CONSOLES: Final = "consoles"
 
@@ -39,8 +41,8 @@ _MOST_DESCRIPTORS: Final = 253  # SCM_MAX_FD
 class Attachment:
     """A daemon that we look at. Owner: the thread that attached.
 
-    `daemon` says who it is, `registry` is a view of its registry, and `descriptors` are all that
-    were handed over, by name; they are closed by `close`.
+    `daemon` says who it is, `registry` is a view of its registry, `attendants` of their table if
+    that was handed over, and `descriptors` are all that were, by name; they are closed by `close`.
     """
 
     def __init__(self, daemon: Attached, descriptors: Mapping[str, int]) -> None:
@@ -50,8 +52,9 @@ class Attachment:
         self._undo = ExitStack()
         with ExitStack() as undo:
             for name, fd in descriptors.items():
-                if name != REGISTRY:
+                if name not in {REGISTRY, ATTENDANTS}:
                     undo.callback(os.close, fd)
+            self.attendants: Final = _look_at_attendants(daemon, descriptors, undo)
             memory = SharedMemory.look_at(descriptors[REGISTRY])
             undo.callback(memory.close)
             try:
@@ -83,6 +86,20 @@ class Attachment:
         traceback: TracebackType | None,
     ) -> None:
         self.close()
+
+
+def _look_at_attendants(
+    daemon: Attached, descriptors: Mapping[str, int], undo: ExitStack
+) -> WorkerTable | None:
+    if ATTENDANTS not in descriptors:
+        return None
+    memory = SharedMemory.look_at(descriptors[ATTENDANTS])
+    undo.callback(memory.close)
+    words = memoryview(memory.map).cast("q")
+    undo.callback(words.release)
+    table = WorkerTable.of_attendants(words, len(daemon.attendants))
+    undo.callback(table.close)
+    return table
 
 
 def attach(directory: Path, *parts: str) -> Attachment:

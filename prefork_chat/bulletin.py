@@ -36,6 +36,12 @@ def complaint(topic: Topic, text: str) -> str:
     return ""
 
 
+def fit(topic: Topic, text: str) -> str:
+    """Return as much of a text as there is nothing to complain about."""
+    clean = "".join(character if character.isprintable() else "?" for character in text)
+    return clean.encode(errors="replace")[: MOST_BYTES[topic]].decode(errors="ignore")
+
+
 def post(directory: Path, topic: Topic, text: str) -> None:
     """Put a text in place of the last one, at once; an empty one takes it away. Raises OSError."""
     directory.mkdir(mode=0o700, parents=True, exist_ok=True)

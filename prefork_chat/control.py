@@ -118,12 +118,16 @@ class Client(Struct, frozen=True, tag="client", tag_field="kind"):
 
 
 class Attached(Struct, frozen=True, tag="attached", tag_field="kind"):
-    """Whose descriptors are about to be handed over; `pid` is the supervisor's."""
+    """Whose descriptors are about to be handed over; `pid` is the supervisor's.
+
+    `attendants` are the names of its children that are no workers, in the order of their table.
+    """
 
     version: str
     pid: int
     runtime_dir: str
     listen: tuple[str, ...]
+    attendants: tuple[str, ...] = ()
 
 
 class Handed(Struct, frozen=True, tag="handed", tag_field="kind"):

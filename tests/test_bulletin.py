@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from prefork_chat import bulletin
-from prefork_chat.bulletin import Posted, complaint, post, read
+from prefork_chat.bulletin import Posted, complaint, fit, post, read
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -39,6 +39,12 @@ def test_what_cannot_be_shown_is_complained_about() -> None:
     assert complaint("broadcast", "x" * 512) == ""
     assert "one line" in complaint("notice", "a\nb")
     assert "control" in complaint("notice", "\x1b[2J")
+
+
+def test_any_text_can_be_made_to_fit() -> None:
+    assert fit("broadcast", "a\tb\x1b") == "a?b?"
+    assert fit("notice", "é" * 300) == "é" * 255
+    assert complaint("notice", fit("notice", "\ud800x\n" * 300)) == ""
 
 
 def test_a_directory_that_cannot_be_had_is_an_error(tmp_path: Path) -> None:

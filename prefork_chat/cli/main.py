@@ -27,6 +27,7 @@ _COMMANDS: Final = (
     "chat",
     "send",
     "listen",
+    "history",
     "ctl",
     "top",
     "metrics",

@@ -32,12 +32,10 @@ def run(arguments: argparse.Namespace) -> int:
     """Print; raises ConfigError, NotRunning or OperationError."""
     directory = runtime.resolve(arguments)
     # Here, so that the other subcommands start without loading all that.
-    from prefork_chat.attachment import PAIRS, attach  # noqa: PLC0415
+    from prefork_chat.attachment import ATTENDANTS, PAIRS, attach  # noqa: PLC0415
     from prefork_chat.observing.exposition import expose  # noqa: PLC0415
     from prefork_chat.observing.snapshot import Observer  # noqa: PLC0415
 
-    with attach(directory, PAIRS) as attached:
-        daemon = attached.daemon
-        observer = Observer(attached.registry, daemon.pid, attached.descriptors)
-        print(expose(observer.take(), daemon.version), end="")
+    with attach(directory, ATTENDANTS, PAIRS) as attached:
+        print(expose(Observer.at(attached).take(), attached.daemon.version), end="")
     return 0

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Final
 
 import msgspec
 
-from prefork_chat.attachment import PAIRS, SUPERVISOR, attach
+from prefork_chat.attachment import ATTENDANTS, PAIRS, SUPERVISOR, attach
 from prefork_chat.errors import NotRunning
 from prefork_chat.observing import screen
 from prefork_chat.observing.report import compare
@@ -36,11 +36,9 @@ class Watch:
 
     def __init__(self, directory: Path, seconds: float) -> None:
         """Attach, to look every so many seconds; raises NotRunning or OperationError."""
-        self._attachment: Final = attach(directory, PAIRS)
+        self._attachment: Final = attach(directory, ATTENDANTS, PAIRS)
         self._seconds: Final = seconds
-        self._observer: Final = Observer(
-            self._attachment.registry, self._attachment.daemon.pid, self._attachment.descriptors
-        )
+        self._observer: Final = Observer.at(self._attachment)
         self._last = self._observer.take()
         self._sorting: Final = screen.Sorting()
 

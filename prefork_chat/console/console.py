@@ -203,6 +203,7 @@ class Console:
         match asked:
             case Broadcast(text):
                 self._send(Note(text), _told)
+                self._require_link().post(text)
             case TellOne(name, text):
                 self._send(Tell(name, text), partial(_about_one, name, "told"))
             case KickOne(name, reason):

@@ -18,9 +18,9 @@ import time
 from contextlib import ExitStack
 from typing import TYPE_CHECKING, Final
 
-from prefork_chat import control
+from prefork_chat import bulletin, control
 from prefork_chat.attachment import CONSOLES, PAIRS, attach
-from prefork_chat.control import Client, Clients, Done, Failed, Seated, Visit, connect
+from prefork_chat.control import Client, Clients, Done, Failed, Post, Seated, Visit, connect
 from prefork_chat.errors import OperationError
 from prefork_chat.inheritance import sender_of_console
 from prefork_chat.protocol import directives, events
@@ -128,6 +128,14 @@ class Link:
             return [answer for answer in answers if isinstance(answer, Client)]
 
     # Speaking
+
+    def post(self, text: str) -> None:
+        """Have the daemon's board show what has been said to everybody.
+
+        Raises NotRunning or OperationError.
+        """
+        with connect(self.directory) as connection:
+            list(_ask(connection, Post("broadcast", bulletin.fit("broadcast", text))))
 
     def send(self, directive: Directive) -> tuple[int, set[int]]:
         """Send a directive to every loop; return its number, and the indexes of the loops."""

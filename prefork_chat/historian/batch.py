@@ -8,6 +8,7 @@ same transaction. `Batch.carry_out_without` is for when nothing can be stored. N
     M   messages for somebody who is not here: stored if that is an account, answered `OK CHAT bob
         stored`, or else `NOUSER`. Those of our own origin are stored messages that did not arrive.
     R   what became of stored messages that were sent to their recipients; the tag is the id
+    G   messages for a room: stored, then `K`: we have them, and have reached nobody
     T   an account has come: it gets what waits for it
 
 A stored message goes to its recipient's loop as any message does, in the name of its sender, with
@@ -26,7 +27,7 @@ from typing import TYPE_CHECKING, Final
 from prefork_chat.chat import outcomes
 from prefork_chat.history.archive import GUEST
 from prefork_chat.protocol import envelope
-from prefork_chat.protocol.envelope import Origin
+from prefork_chat.protocol.envelope import Origin, RoomBatch
 from prefork_chat.protocol.names import fold
 from prefork_chat.protocol.replies import Code
 from prefork_chat.worker import progress
@@ -92,6 +93,9 @@ class Batches:
                 lines = [envelope.parse_line(line) for line in body.split(b"\n")]
                 text = [outcomes.undelivered(Code.INTERNAL, dest, tag) for tag, dest, _ in lines]
                 self._answer(origin, len(lines), text)
+            elif kind == envelope.ROOM_BATCH:
+                batch, origin_line, _ = envelope.parse_room_batch(header, body)
+                self._confirm(batch, Origin.parse(origin_line))
             elif kind != envelope.HERE:
                 self.owed.append(section)
 
@@ -107,6 +111,9 @@ class Batches:
                 return self._keep(archive, origin, body.split(b"\n"), now_ms)
             ids = [envelope.parse_line(line)[:2] for line in body.split(b"\n")]
             self._return(archive, [(dest, int(tag)) for tag, dest in ids])
+        elif kind == envelope.ROOM_BATCH:
+            batch, origin_line, messages = envelope.parse_room_batch(header, body)
+            self._store_of_room(archive, batch, Origin.parse(origin_line), messages, now_ms)
         elif kind == envelope.RECEIPTS:
             return self._learn(archive, body.split(b"\n"))
         else:
@@ -115,21 +122,47 @@ class Batches:
 
     def _store(self, archive: Archive, origin: Origin, lines: list[bytes], now_ms: int) -> None:
         """Store what one account has said to others who are here, then confirm it."""
-        name = origin.name.decode()
-        sender = archive.person(name.lower(), name)
+        sender = self._sender(archive, origin)
         for line in lines:
             _, dest, message = envelope.parse_line(line)
             recipient = archive.person(dest.decode().lower())
             archive.add(now_ms, sender, recipient, message.decode())
         self._answer(*_arrived(origin, lines))
 
+    def _store_of_room(
+        self,
+        archive: Archive,
+        batch: RoomBatch,
+        origin: Origin,
+        messages: list[bytes],
+        now_ms: int,
+    ) -> None:
+        """Store what somebody has said to a room, then say so."""
+        sender = self._sender(archive, origin)
+        room = batch.room.decode()
+        place = archive.person(room.lower(), room)
+        for message in messages:
+            archive.add_to_room(now_ms, sender, place, message.decode())
+        self._confirm(batch, origin)
+
+    def _confirm(self, batch: RoomBatch, origin: Origin) -> None:
+        """Tell the loop of a batch that we have it, and have reached nobody."""
+        if not origin.is_quiet:
+            section = envelope.pack_reached([(batch.batch, 0)])
+            self._mailing.outbox(origin.p_id, origin.t_id).add(section)
+
+    @staticmethod
+    def _sender(archive: Archive, origin: Origin) -> int:
+        """Return who has said something: an account, or a guest of that name."""
+        name = origin.name.decode()
+        key = name.lower()
+        return archive.person(key if origin.is_registered else GUEST + key, name)
+
     def _keep(
         self, archive: Archive, origin: Origin, lines: list[bytes], now_ms: int
     ) -> Sequence[bytes]:
         """Store what somebody has said to people who are not here, if they are accounts."""
-        name = origin.name.decode()
-        key = name.lower()
-        sender = archive.person(key if origin.is_registered else GUEST + key, name)
+        sender = self._sender(archive, origin)
         answers: list[bytes] = []
         refusals: list[bytes] = []
         waiting: dict[bytes, list[int]] = defaultdict(list)

@@ -135,6 +135,11 @@ def _add_processes(page: _Page, snapshot: Snapshot) -> None:
         for worker in snapshot.workers
         if worker.usage is not None
     ]
+    usages += [
+        (f'{{process="{each.name}"}}', each.usage)
+        for each in snapshot.attendants
+        if each.usage is not None
+    ]
     if snapshot.supervisor is not None:
         usages.append(('{process="supervisor"}', snapshot.supervisor))
     page.add(

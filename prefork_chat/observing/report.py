@@ -42,6 +42,19 @@ class WorkerActivity(Struct, frozen=True, kw_only=True):
     heartbeat_seconds: float
 
 
+class AttendantActivity(Struct, frozen=True, kw_only=True):
+    """One child of the supervisor that is no worker; as of a worker."""
+
+    name: str
+    pid: int
+    generation: int
+    state: str
+    age_seconds: float
+    cpu_share: float | None
+    memory_bytes: int | None
+    heartbeat_seconds: float
+
+
 class RoomActivity(Struct, frozen=True, kw_only=True):
     """One room: who is in, and what is said there."""
 
@@ -51,7 +64,7 @@ class RoomActivity(Struct, frozen=True, kw_only=True):
 
 
 class Totals(Struct, frozen=True, kw_only=True):
-    """All workers together; CPU and memory are the supervisor's, too, as far as known."""
+    """All workers together; CPU and memory are all processes', as far as known."""
 
     workers: int
     ready: int
@@ -75,6 +88,7 @@ class Report(Struct, frozen=True, kw_only=True):
     seconds: float
     totals: Totals
     workers: tuple[WorkerActivity, ...]
+    attendants: tuple[AttendantActivity, ...]
     rooms: tuple[RoomActivity, ...]
     endings: tuple[End, ...]
 
@@ -88,7 +102,12 @@ def compare(earlier: Snapshot, later: Snapshot) -> Report:
         for worker in later.workers
     )
     refused = sum(_grown(_same(before, worker), worker, "refused") for worker in later.workers)
-    supervisor = _cpu_share(earlier.supervisor, later.supervisor, seconds)
+    attendants = _compare_attendants(earlier, later, seconds)
+    own = _cpu_share(earlier.supervisor, later.supervisor, seconds)
+    shares = [own, *(each.cpu_share for each in workers)]
+    shares += [each.cpu_share for each in attendants]
+    usages = [later.supervisor, *(each.usage for each in later.workers)]
+    usages += [each.usage for each in later.attendants]
     return Report(
         seconds=seconds,
         totals=Totals(
@@ -101,11 +120,11 @@ def compare(earlier: Snapshot, later: Snapshot) -> Report:
             lines_per_second=sum(worker.lines_per_second for worker in workers),
             refused_per_second=refused / seconds,
             queued_bytes=sum(worker.queued_bytes or 0 for worker in workers),
-            cpu_share=(supervisor or 0.0) + sum(worker.cpu_share or 0.0 for worker in workers),
-            memory_bytes=(later.supervisor.memory_bytes if later.supervisor else 0)
-            + sum(worker.memory_bytes or 0 for worker in workers),
+            cpu_share=sum(share or 0.0 for share in shares),
+            memory_bytes=sum(usage.memory_bytes for usage in usages if usage is not None),
         ),
         workers=workers,
+        attendants=attendants,
         rooms=_compare_rooms(earlier, later, seconds),
         endings=later.endings,
     )
@@ -122,6 +141,27 @@ def heartbeat_seconds(row: WorkerReport, now_ns: int) -> float:
         return 0.0
     oldest = min(row.router_heartbeat_ns, *(loop.heartbeat_ns for loop in row.loops))
     return max(0.0, (now_ns - oldest) / _NANOSECONDS)
+
+
+def _compare_attendants(
+    earlier: Snapshot, later: Snapshot, seconds: float
+) -> tuple[AttendantActivity, ...]:
+    before = {(each.name, each.row.started_ns): each.usage for each in earlier.attendants}
+    return tuple(
+        AttendantActivity(
+            name=each.name,
+            pid=each.row.pid,
+            generation=abs(each.row.incarnation),
+            state=describe_state(each.row),
+            age_seconds=(later.taken_ns - each.row.started_ns) / _NANOSECONDS
+            if each.row.pid
+            else 0.0,
+            cpu_share=_cpu_share(before.get((each.name, each.row.started_ns)), each.usage, seconds),
+            memory_bytes=each.usage.memory_bytes if each.usage else None,
+            heartbeat_seconds=heartbeat_seconds(each.row, later.taken_ns),
+        )
+        for each in later.attendants
+    )
 
 
 def _compare_rooms(earlier: Snapshot, later: Snapshot, seconds: float) -> tuple[RoomActivity, ...]:

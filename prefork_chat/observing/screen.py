@@ -15,7 +15,12 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
     from prefork_chat.control import Attached
-    from prefork_chat.observing.report import Report, RoomActivity, WorkerActivity
+    from prefork_chat.observing.report import (
+        AttendantActivity,
+        Report,
+        RoomActivity,
+        WorkerActivity,
+    )
     from prefork_chat.registry.endings import End
 
 _MOST_ROOMS: Final = 8
@@ -125,6 +130,7 @@ def render(report: Report, daemon: Attached, sorting: Sorting, now: float) -> li
         "",
         *_table(report, sorting),
         "",
+        *_attendants(report.attendants),
         *_rooms(report.rooms),
         *_endings(report.endings, now),
     ]
@@ -162,6 +168,19 @@ def _table(report: Report, sorting: Sorting) -> list[str]:
         "  ".join(cell.rjust(width) for cell, width in zip(line, widths, strict=True))
         for line in zip(*columns, strict=True)
     ]
+
+
+def _attendants(attendants: Sequence[AttendantActivity]) -> list[str]:
+    """Show those who are no workers, each in a line."""
+    if not attendants:
+        return []
+    lines = [
+        f"{each.name:<9}  pid {each.pid or UNKNOWN}  generation {each.generation}  {each.state}  "
+        f"{duration(each.age_seconds)}  CPU {share(each.cpu_share)}  "
+        f"memory {size(each.memory_bytes)}  heartbeat {each.heartbeat_seconds:.1f}s"
+        for each in attendants
+    ]
+    return [*lines, ""]
 
 
 def _rooms(rooms: Sequence[RoomActivity]) -> list[str]:

@@ -19,11 +19,12 @@ from typing import TYPE_CHECKING, Final
 from msgspec import Struct
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Mapping, Sequence
 
+    from prefork_chat.attachment import Attachment
     from prefork_chat.registry.endings import End
     from prefork_chat.registry.registry import Registry
-    from prefork_chat.registry.table import WorkerReport
+    from prefork_chat.registry.table import WorkerReport, WorkerTable
 
 _TICKS: Final = os.sysconf("SC_CLK_TCK")
 _PAGE_BYTES: Final = os.sysconf("SC_PAGE_SIZE")
@@ -53,6 +54,14 @@ class WorkerSnapshot(Struct, frozen=True):
     usage: Usage | None
     queue: Fill | None
     loop_queues: tuple[Fill | None, ...]
+
+
+class AttendantSnapshot(Struct, frozen=True):
+    """One child of the supervisor that is no worker."""
+
+    name: str
+    row: WorkerReport
+    usage: Usage | None
 
 
 class RoomSnapshot(Struct, frozen=True):
@@ -89,16 +98,41 @@ class Snapshot(Struct, frozen=True):
     capacity: int
     endings: tuple[End, ...]
     rooms: tuple[RoomSnapshot, ...] = ()
+    attendants: tuple[AttendantSnapshot, ...] = ()
 
 
 class Observer:
     """Takes snapshots of one daemon. Owner: the thread that uses it."""
 
-    def __init__(self, registry: Registry, supervisor_pid: int, inlets: Mapping[str, int]) -> None:
-        """`inlets`: descriptors of the pairs' inlets by name, `process.P` and `loop.P.T`."""
+    def __init__(
+        self,
+        registry: Registry,
+        supervisor_pid: int,
+        inlets: Mapping[str, int],
+        attendants: WorkerTable | None = None,
+        names: Sequence[str] = (),
+    ) -> None:
+        """`inlets`: descriptors of the pairs' inlets by name, `process.P` and `loop.P.T`.
+
+        `attendants`: their table, if it is to be looked at, and their names.
+        """
+        self._attendants: Final = attendants
+        self._names: Final = names
         self._registry: Final = registry
         self._supervisor_pid: Final = supervisor_pid
         self._inlets: Final = inlets
+
+    @classmethod
+    def at(cls, attachment: Attachment) -> Observer:
+        """Look at a daemon of which ATTENDANTS and PAIRS are attached, too."""
+        daemon = attachment.daemon
+        return cls(
+            attachment.registry,
+            daemon.pid,
+            attachment.descriptors,
+            attachment.attendants,
+            daemon.attendants,
+        )
 
     def take(self) -> Snapshot:
         """Look at everything now."""
@@ -121,6 +155,16 @@ class Observer:
                 )
                 for room, counts in registry.rooms.all()
             ),
+            attendants=self._look_at_attendants(),
+        )
+
+    def _look_at_attendants(self) -> tuple[AttendantSnapshot, ...]:
+        if self._attendants is None:
+            return ()
+        return tuple(
+            AttendantSnapshot(name, row, read_usage(row.pid))
+            for name, row in zip(self._names, self._attendants.snapshot(), strict=True)
+            if row.incarnation
         )
 
     def _worker(self, row: WorkerReport) -> WorkerSnapshot:

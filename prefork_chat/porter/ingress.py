@@ -28,8 +28,13 @@ if TYPE_CHECKING:
 PATIENCE_SECONDS: Final = 10.0
 """How long writers wait for a chat that does not take what they say."""
 
-LOOK_SECONDS: Final = 0.02
-"""How often a source without a descriptor is looked at: 50 system calls a second."""
+LOOK_SECONDS: Final = 0.01
+"""How often a source without a descriptor is looked at, for a second after something has come."""
+
+IDLE_LOOK_SECONDS: Final = 0.1
+"""How often it is looked at else: 0.4 % of a CPU (2 % with 0.02, measured)."""
+
+_BUSY_SECONDS: Final = 1.0
 
 _MOST_TAKEN: Final = 64  # in one turn: other ways in have theirs, too
 _RETRY_SECONDS: Final = 1.0
@@ -47,6 +52,7 @@ class Ingress:
         self._log: Final = get_logger(ingress=config.name)
         self._source: Source | None = None
         self._open_at = 0.0
+        self._taken_at = 0.0
         self._read: deque[bytes] = deque()
         self._credit = float(config.burst_lines)
         self._credited_at = 0.0
@@ -84,7 +90,10 @@ class Ingress:
             return min(wake_at, self._blocked_since + PATIENCE_SECONDS)
         if self._read or not self._has_credit():
             return min(wake_at, now + LOOK_SECONDS)
-        return min(wake_at, now + LOOK_SECONDS) if self._source.fileno() is None else wake_at
+        if self._source.fileno() is not None:
+            return wake_at
+        is_busy = now - self._taken_at < _BUSY_SECONDS
+        return min(wake_at, now + (LOOK_SECONDS if is_busy else IDLE_LOOK_SECONDS))
 
     def advance(self, now: float) -> None:
         """Do all that can be done now."""
@@ -145,6 +154,7 @@ class Ingress:
         if lines is None:
             return False
         lines = [line for line in lines if line]
+        self._taken_at = now
         self._counted["read"] += len(lines)
         self._read.extend(lines)
         return True

@@ -12,9 +12,10 @@ datagram again.
              | "R" slot SP generation SP answered LF line *(LF line)
                                                         receipts: ready reply lines for a session;
                                                         `answered` of its CHATs are settled by them
-             | "G" batch SP place SP generation SP room LF "M" origin LF message *(LF message)
-                                                        a batch for a room (place, generation):
-                                                        messages for all its members at that loop
+             | "G" batch SP place SP generation SP loops SP room LF
+               "M" origin LF message *(LF message)      a batch for a room (place, generation):
+                                                        messages for all its members at that loop;
+                                                        loops: a bit for each that is sent it, hex
              | "K" batch SP reached *(SP batch SP reached)
                                                         so many members there were reached by each
                                                         of these batches of the loop that gets this
@@ -97,11 +98,15 @@ class Origin:
 
 
 class RoomBatch(NamedTuple):
-    """The first line of a ROOM_BATCH section: its number at its loop, and the room it is for."""
+    """The first line of a ROOM_BATCH section: its number at its loop, and the room it is for.
+
+    `loops` has a bit for each loop that is sent it, by index.
+    """
 
     batch: int
     place: int
     generation: int
+    loops: int
     room: bytes
 
 
@@ -154,14 +159,15 @@ def pack_receipts(slot: int, generation: int, answered: int, lines: list[bytes])
 
 def pack_room_batch(header: RoomBatch, origin: Origin, messages: list[bytes]) -> bytes:
     """Build a ROOM_BATCH section of `messages` (clean, without ends)."""
-    return b"G%d %d %d %b\n%b%b" % (*header, origin.header, b"\n".join(messages))
+    return b"G%d %d %d %x %b\n%b%b" % (*header, origin.header, b"\n".join(messages))
 
 
 def parse_room_batch(header: bytes, body: bytes) -> tuple[RoomBatch, bytes, list[bytes]]:
     """Return what a ROOM_BATCH section says: header, first line of its origin, messages."""
-    batch, place, generation, room = header[1:].split(b" ")
+    batch, place, generation, loops, room = header[1:].split(b" ")
     origin, _, messages = body.partition(b"\n")
-    return RoomBatch(int(batch), int(place), int(generation), room), origin, messages.split(b"\n")
+    numbers = (int(batch), int(place), int(generation), int(loops, 16))
+    return RoomBatch(*numbers, room), origin, messages.split(b"\n")
 
 
 def pack_reached(reached: list[tuple[int, int]]) -> bytes:

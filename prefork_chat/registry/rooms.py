@@ -158,8 +158,13 @@ class RoomTable:
                 )
 
     def counts(self, place: int) -> list[int]:
-        """Return how many members each loop has in the room at `place`, or a little more."""
-        return self._counts[place * self.loops : (place + 1) * self.loops].tolist()
+        """Return how many members each loop has in the room at `place`, or a little more.
+
+        Read from the last loop to the first: members move that way, and are counted at the new loop
+        before they are not at the old one. So whoever moves meanwhile is counted, perhaps twice.
+        """
+        counts = self._counts[place * self.loops : (place + 1) * self.loops]
+        return counts[::-1].tolist()[::-1]
 
     def said(self, place: int) -> int:
         """Return how many messages have been said at `place` so far, in all its rooms."""

@@ -194,6 +194,11 @@ class WorkerTable:
             loops=tuple(LoopReport(*block) for block in blocks),
         )
 
+    @classmethod
+    def of_attendants(cls, words: memoryview[int], count: int) -> WorkerTable:
+        """Look at memory as at a table of attendants: each has a row as of a worker of one loop."""
+        return cls(words[: count * loop_offset(1)], count, 1)
+
     def close(self) -> None:
         """Let go of the shared memory in this process; rows handed out must be gone by then."""
         self.incarnations.release()

@@ -28,7 +28,7 @@ from prefork_chat.inheritance import ATTENDANTS, DOOR, Attendance, Inheritance
 from prefork_chat.log import KEEPER_LIMITED, get_logger
 from prefork_chat.pairs import Pair, Pairs
 from prefork_chat.registry.layout import CONSOLES
-from prefork_chat.registry.table import WorkerTable, loop_offset
+from prefork_chat.registry.table import WorkerTable
 from prefork_chat.supervisor.deed import Deed, SocketFileEntry, write_child
 from prefork_chat.supervisor.keeper import Keeper
 from prefork_chat.supervisor.local import LocalObjects
@@ -304,7 +304,7 @@ def _get_notebooks(source: Source, undo: ExitStack) -> tuple[int, ...]:
 def _map_table(fd: int) -> WorkerTable:
     """Look at the attendants' table as at one of workers with a loop each."""
     words = memoryview(mmap.mmap(fd, mmap.PAGESIZE)).cast("q")
-    return WorkerTable(words[: len(ATTENDANTS) * loop_offset(1)], len(ATTENDANTS), 1)
+    return WorkerTable.of_attendants(words, len(ATTENDANTS))
 
 
 def _notebook_name(attendant: str) -> str:

@@ -7,6 +7,7 @@ in `_PARTS`: a new one is one line there.
 
     registry     the registry's memory, to be read only
     supervisor   a pidfd: readable when the supervisor has ended
+    attendants   the table of the attendants, to be read only
     pairs        inlets of all pairs, `process.P` and `loop.P.T`: SIOCOUTQ says how full they are
     consoles     outlets of the pairs `console.K`, where the console of that place hears of events
 
@@ -22,6 +23,7 @@ from typing import TYPE_CHECKING, Final, TypeAlias
 
 from prefork_chat import __version__
 from prefork_chat.control import Attached, Done, Failed, Handed
+from prefork_chat.inheritance import ATTENDANTS
 from prefork_chat.supervisor.listeners import describe
 from prefork_chat.supervisor.operations import Refused
 
@@ -65,6 +67,7 @@ def _hand_over(estate: Estate, wanted: _Wanted) -> Iterator[Answer | Parcel]:
         pid=os.getpid(),
         runtime_dir=str(estate.runtime.path),
         listen=tuple(map(describe, estate.listeners.sockets)),
+        attendants=ATTENDANTS,
     )
     names = tuple(wanted)
     for start in range(0, len(names), _MOST_IN_PARCEL):
@@ -96,6 +99,11 @@ def _supervisor(estate: Estate) -> _Wanted:
     return {"supervisor": lambda: os.dup(estate.supervisor_pidfd)}
 
 
+def _attendants(estate: Estate) -> _Wanted:
+    path = f"/proc/self/fd/{estate.attendants_fd}"
+    return {"attendants": lambda: os.open(path, os.O_RDONLY | os.O_CLOEXEC)}
+
+
 def _pairs(estate: Estate) -> _Wanted:
     def duplicate(name: str) -> Callable[[], int]:
         inlet = estate.named_pairs[name].inlet
@@ -121,6 +129,7 @@ def _consoles(estate: Estate) -> _Wanted:
 _PARTS: Final[Mapping[str, Callable[[Estate], _Wanted]]] = {
     "registry": _registry,
     "supervisor": _supervisor,
+    "attendants": _attendants,
     "pairs": _pairs,
     "consoles": _consoles,
 }

@@ -50,10 +50,15 @@ class LocalObject(Struct, frozen=True):
     path: str
     identity: Identity | None = None
 
-    def is_there(self) -> bool:
-        """Say whether what has its name now is it."""
+    def find(self) -> Identity | None:
+        """Return its identity; None if it is gone, or something else has its name now."""
         identity = KINDS[self.kind].look(self.path)
-        return identity is not None and self.identity in {None, identity}
+        return identity if self.identity in {None, identity} else None
+
+    def remove(self) -> bool:
+        """Remove it; False if it was gone."""
+        identity = self.identity or self.find()
+        return identity is not None and KINDS[self.kind].remove(self.path, identity)
 
 
 class LocalObjects:
@@ -80,7 +85,7 @@ class LocalObjects:
                 if kind == FIFO and path not in self._fifos:
                     flags = os.O_RDWR | os.O_NONBLOCK | os.O_CLOEXEC | os.O_NOFOLLOW
                     self._fifos[path] = os.open(path, flags)
-        for name in [name for name in self._listed if name not in wanted]:
+        for name in [name for name in reversed(self._listed) if name not in wanted]:
             if self._remove(name):
                 self._log.info(LEFTOVER_REMOVED, kind=name[0], name=name[1])
 
@@ -119,10 +124,12 @@ class LocalObjects:
 
     def _put_up(self, kind: str, path: str) -> None:
         listed = self._listed.get((kind, path))
-        if listed is not None and listed.is_there():
+        if listed is not None and (identity := listed.find()) is not None:
             if listed.identity is None:
-                self._list(kind, path, KINDS[kind].look(path))
+                self._list(kind, path, identity)
             return
+        if listed is not None:
+            listed.remove()  # its name leads elsewhere now
         if KINDS[kind].look(path) is not None:
             raise StartError(f"{kind} {path} exists already, and is not ours")
         self._list(kind, path, None)
@@ -133,16 +140,14 @@ class LocalObjects:
         kind, path = name
         if kind == FIFO and path in self._fifos:
             os.close(self._fifos.pop(path))
-        is_there = False
+        was_there = False
         try:
-            is_there = self._listed[name].is_there()
-            if is_there:
-                KINDS[kind].remove(path)
+            was_there = self._listed[name].remove()
         except (ChannelError, OSError) as error:
             self._log.warning(LEFTOVER_KEPT, kind=kind, name=path, reason=str(error))
         del self._listed[name]
         self._write()
-        return is_there
+        return was_there
 
     def _list(self, kind: str, path: str, identity: Identity | None) -> None:
         self._listed[kind, path] = LocalObject(kind, path, identity)

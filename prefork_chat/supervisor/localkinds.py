@@ -1,8 +1,8 @@
 """The kinds of objects that other programs find by a name: how each is made, known and removed.
 
-Used by `local` only, in the supervisor's thread. An *identity* tells an object from every other
-that has, or will have, its name: the id of a System V object, device and inode of a file. (Inodes
-of removed files are used again, so the change time is not enough and the list is the truth.)
+Used by `local` only, in the supervisor's thread. An *identity* tells an object from others that
+have, or will have, its name: id and key of a System V object, device and inode of a file. The key
+is in it because nobody can derive it any more once the file that it was made from has gone.
 
 Raises ChannelError and OSError.
 """
@@ -10,7 +10,6 @@ Raises ChannelError and OSError.
 from __future__ import annotations
 
 import os
-import stat
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Final, TypeAlias
@@ -39,14 +38,15 @@ _MOST_WAITING: Final = 10_000
 
 @dataclass(frozen=True, slots=True)
 class Kind:
-    """`make` returns the identity, `look` that of what is there, None if nothing is.
+    """`make` returns the identity, `look` that of what has the name now, None if nothing has.
 
-    `remove` removes what is there. `permit` sets mode, uid and gid; -1: as it is.
+    `remove` removes an object; False if it was gone, or somebody else's has its name. `permit` sets
+    mode, uid and gid; -1: as it is.
     """
 
     make: Callable[[str], Identity]
     look: Callable[[str], Identity | None]
-    remove: Callable[[str], object]
+    remove: Callable[[str, Identity], bool]
     permit: Callable[[str, int, int, int], None]
 
 
@@ -68,6 +68,13 @@ def _look_at_file(path: str) -> Identity | None:
     return status.st_dev, status.st_ino
 
 
+def _remove_file(path: str, identity: Identity) -> bool:
+    if _look_at_file(path) != identity:
+        return False
+    os.unlink(path)
+    return True
+
+
 def _permit_file(path: str, mode: int, uid: int, gid: int) -> None:
     fd = os.open(path, os.O_RDWR | os.O_NONBLOCK | os.O_CLOEXEC | os.O_NOFOLLOW)
     try:
@@ -80,7 +87,7 @@ def _permit_file(path: str, mode: int, uid: int, gid: int) -> None:
 def _make_board(path: str) -> Identity:
     memory = ipc.SysvMemory.create(board_key(path), layout.SIZE_BYTES)
     memory.close()
-    return (memory.id,)
+    return memory.id, board_key(path)
 
 
 def _look_at_board(path: str) -> Identity | None:
@@ -89,7 +96,7 @@ def _look_at_board(path: str) -> Identity | None:
     except NoServer:
         return None
     memory.close()
-    return (memory.id,)
+    return memory.id, board_key(path)
 
 
 def _permit_board(path: str, mode: int, uid: int, gid: int) -> None:
@@ -100,17 +107,20 @@ def _permit_board(path: str, mode: int, uid: int, gid: int) -> None:
         memory.close()
 
 
-def _remove_board(path: str) -> None:
-    ipc.remove_sysv("memory", board_key(path), None)
+def _remove_board(_path: str, identity: Identity) -> bool:
+    made_id, key = identity
+    return ipc.remove_sysv("memory", key, made_id)
 
 
 def _make_sysv_queue(path: str) -> Identity:
-    return (ipc.SysvQueue.create(queue_key(path), _MESSAGE_BYTES).id,)
+    key = queue_key(path)
+    return ipc.SysvQueue.create(key, _MESSAGE_BYTES).id, key
 
 
 def _look_at_sysv_queue(path: str) -> Identity | None:
     try:
-        return (ipc.SysvQueue.open(queue_key(path), _MESSAGE_BYTES).id,)
+        key = queue_key(path)
+        return ipc.SysvQueue.open(key, _MESSAGE_BYTES).id, key
     except (FileNotFoundError, NoServer):
         return None
 
@@ -119,8 +129,9 @@ def _permit_sysv_queue(path: str, mode: int, uid: int, gid: int) -> None:
     ipc.SysvQueue.open(queue_key(path), _MESSAGE_BYTES).permit(mode, uid, gid)
 
 
-def _remove_sysv_queue(path: str) -> None:
-    ipc.remove_sysv("queue", queue_key(path), None)
+def _remove_sysv_queue(_path: str, identity: Identity) -> bool:
+    made_id, key = identity
+    return ipc.remove_sysv("queue", key, made_id)
 
 
 def _make_posix_queue(name: str) -> Identity:
@@ -149,14 +160,17 @@ def _permit_posix_queue(name: str, mode: int, uid: int, gid: int) -> None:
         queue.close()
 
 
-def _remove_posix_queue(name: str) -> None:
+def _remove_posix_queue(name: str, identity: Identity) -> bool:
     """Remove it, and let those go who wait for room in it: its end would not wake them."""
+    if _look_at_posix_queue(name) != identity:
+        return False
     queue = ipc.PosixQueue.open(name)
     ipc.remove_posix_queue(name)
     for _ in range(_MOST_WAITING):
         if queue.take() is None:
             break
     queue.close()
+    return True
 
 
 def board_key(directory: str) -> int:
@@ -169,14 +183,6 @@ def queue_key(path: str) -> int:
     return ipc.system_v_key(Path(path), PROJECT)
 
 
-def is_fifo(path: str) -> bool:
-    """Say whether there is a FIFO."""
-    try:
-        return stat.S_ISFIFO(os.lstat(path).st_mode)
-    except FileNotFoundError:
-        return False
-
-
 def _require(identity: Identity | None) -> Identity:
     if identity is None:
         raise FileNotFoundError("somebody has removed it at once")
@@ -185,8 +191,8 @@ def _require(identity: Identity | None) -> Identity:
 
 KINDS: Final = {
     BOARD: Kind(_make_board, _look_at_board, _remove_board, _permit_board),
-    KEY_FILE: Kind(_make_file, _look_at_file, os.unlink, _permit_file),
-    FIFO: Kind(_make_fifo, _look_at_file, os.unlink, _permit_file),
+    KEY_FILE: Kind(_make_file, _look_at_file, _remove_file, _permit_file),
+    FIFO: Kind(_make_fifo, _look_at_file, _remove_file, _permit_file),
     SYSV_QUEUE: Kind(_make_sysv_queue, _look_at_sysv_queue, _remove_sysv_queue, _permit_sysv_queue),
     POSIX_QUEUE: Kind(
         _make_posix_queue, _look_at_posix_queue, _remove_posix_queue, _permit_posix_queue

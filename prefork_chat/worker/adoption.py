@@ -25,6 +25,7 @@ from prefork_chat.protocol.decoder import Decoder
 from prefork_chat.worker import counters, progress, spill
 from prefork_chat.worker.backlog import Backlog
 from prefork_chat.worker.connection import Connection
+from prefork_chat.worker.moves import is_note
 from prefork_chat.worker.spill import Spill
 
 if TYPE_CHECKING:
@@ -131,7 +132,7 @@ class Adoption:
         session = (given.slot, given.generation)
         members = self._clients.members
         if self._registry.progress[given.slot] & progress.IN_ROOMS:
-            members.announce(given.slot)
+            self._rooms.passages.expect(*session)
         held = self._registry.take_over(*session, *self._here, progress.RELEASED)
         if held is None:
             members.publish_counts()
@@ -140,6 +141,7 @@ class Adoption:
         connection = _connect(given.slot, given.generation, held.progress, given.fd)
         self._restore(connection, held.name, None, now)
         members.publish_counts()
+        self._rooms.passages.settle_in(connection)
         self._rooms.presence.begin_all(connection, anew=True)
         content = spill.load(self._clients.spill_path(connection))
         if content is not None:
@@ -214,6 +216,8 @@ class Adoption:
                     slot: start + len(data) for slot, _, start, _, data in record.all_writes()
                 }
         for path in self._clients.spills.iterdir():
+            if is_note(path):
+                continue
             slot, generation = _session_of(path)
             connection = self._clients.of_session(slot, generation)
             if connection is None:

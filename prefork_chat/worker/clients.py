@@ -88,7 +88,7 @@ class Clients:
         self.unread: dict[int, int] = {}
         self.lost: list[Connection] = []
         loop = inheritance.p_id * inheritance.table.threads + t_id
-        self.members = Members(inheritance.registry, loop)
+        self.members = Members(inheritance.registry, loop, inheritance.spills)
         self.released: dict[int, Connection] = {}
         self.answered: list[tuple[Connection, Spill, int, bool]] = []
 

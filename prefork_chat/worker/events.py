@@ -108,8 +108,10 @@ class Events:
             return
         for batch in _batches(self._noted):
             for place in self._consoles.watching():
-                datagram = events.pack(self._consoles.visit(place), self._loop, batch)
-                if self._is_half_full(place) or not self._send(place, datagram):
+                visit = self._consoles.visit(place)
+                if self._is_half_full(place) or not self._send(
+                    place, events.pack(visit, self._loop, batch)
+                ):
                     lines = sum(map(events.count_lines, batch))
                     self._consoles.lose(self._loop, place, lines)
         self._noted.clear()

@@ -84,11 +84,15 @@ What this turn's writes bring to members, and so owe an answer."""
 
 
 class RoomsRecord(msgspec.Struct, array_like=True, gc=False):
-    """What a turn does to rooms. `pending` are all that there are, also of earlier turns."""
+    """What a turn does to rooms. `pending` are all that there are, also of earlier turns.
+
+    `heard` are (loop's index, number) of the last batches that came in this turn.
+    """
 
     memberships: list[Words]
     pending: list[Pending]
     reached: list[Reached]
+    heard: list[tuple[int, int]] = []
 
 
 Line: TypeAlias = tuple[bytes, bytes, bytes]
@@ -142,7 +146,7 @@ class Journal:
 
     def __init__(self, fd: int, loops: int) -> None:
         """Attach; memory of size 0 is made an empty journal."""
-        needed = (_TAKEN + loops) * _WORD_BYTES
+        needed = (_TAKEN + 2 * loops) * _WORD_BYTES
         self._first_page = -(-needed // mmap.PAGESIZE) * mmap.PAGESIZE
         self._fd = fd
         self._loops = loops
@@ -232,6 +236,17 @@ class Journal:
     def taken(self) -> list[int]:
         """Return the number of the last datagram taken from each loop."""
         return self._words[_TAKEN : _TAKEN + self._loops].tolist()
+
+    def note_heard(self, heard: list[tuple[int, int]]) -> None:
+        """Note the numbers of the last batches for rooms that came from some loops, by index."""
+        start = _TAKEN + self._loops
+        for loop, batch in heard:
+            self._words[start + loop] = batch
+
+    def heard(self) -> list[int]:
+        """Return the number of the last batch for a room that came from each loop."""
+        start = _TAKEN + self._loops
+        return self._words[start : start + self._loops].tolist()
 
     def _grow(self, size: int) -> None:
         self._size = max(2 * self._size, size)

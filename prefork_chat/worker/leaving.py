@@ -88,6 +88,7 @@ class Leaving:
         self._clients = parts.clients
         self._routes = parts.routes
         self._departures = parts.departures
+        self._passages = parts.rooms.passages
         self._moves: list[_Move] = []
         self._failures: dict[Connection, int] = {}
         self._not_before: dict[Connection, float] = {}
@@ -98,18 +99,22 @@ class Leaving:
         return MOVING_SECONDS if self._moves else WAITING_SECONDS
 
     def advance(self, now: float) -> None:
-        """Take everything one step further; the turn must have been carried out."""
+        """Take everything one step further; the turn must have been carried out.
+
+        Members of rooms go in batches: while one is under way nothing is read (`Rooms.is_full`).
+        """
+        were_members_away = bool(self._clients.members.away)
         self._see_who_was_taken(now)
         self._give()
         if not self._routes.is_blocked:  # or what a client says elsewhere overtakes what it said
-            self._release(now)
+            self._release(now, members_too=not were_members_away)
             self._give()
 
     def recall(self, now: float) -> None:
         """Take back all who have not been taken: this worker is to end otherwise."""
         for move in self._moves:
             if not self._take_back(move.connection, now):
-                self._clients.forget(move.connection)
+                self._forget(move.connection)
         self._moves.clear()
         self._routes.send_held()
 
@@ -118,7 +123,7 @@ class Leaving:
         for move in moves:
             connection = move.connection
             if self._registry.loop_of(connection.slot, connection.generation) != self._here:
-                self._clients.forget(connection)
+                self._forget(connection)
             elif self._table.incarnations[move.p_id] != move.incarnation and self._take_back(
                 connection, now
             ):
@@ -129,6 +134,11 @@ class Leaving:
                 self._moves.append(move)
         if len(self._moves) < len(moves):
             self._routes.send_held()
+
+    def _forget(self, connection: Connection) -> None:
+        rooms = [(m.room.place, m.room.generation) for m in connection.rooms.values()]
+        self._passages.let_go(connection.slot, connection.generation, rooms)
+        self._clients.forget(connection)
 
     def _take_back(self, connection: Connection, now: float) -> bool:
         """Serve a session again; False if somebody has taken it over."""
@@ -158,18 +168,25 @@ class Leaving:
                     return
                 move.is_given = True
 
-    def _release(self, now: float) -> None:
+    def _release(self, now: float, *, members_too: bool) -> None:
         """Release as many as may be under way, each to the worker that has fewest clients."""
         targets = self._targets()
         room = MOST_MOVES - len(self._moves)
         if not targets or room <= 0:
             return
         clients = self._clients.by_fd.values()
-        movable = (connection for connection in clients if self._may_move(connection, now))
+        movable = (
+            connection
+            for connection in clients
+            if self._may_move(connection, now) and (members_too or not connection.rooms)
+        )
         for connection in list(islice(movable, room)):
             if connection.backlog is not None and not connection.backlog.protect(
                 self._clients.spill_path(connection)
             ):
+                self._not_before[connection] = now + TAKEN_WITHIN_SECONDS
+                continue
+            if connection.rooms and not self._passages.leave(connection):
                 self._not_before[connection] = now + TAKEN_WITHIN_SECONDS
                 continue
             p_id = min(targets, key=targets.__getitem__)

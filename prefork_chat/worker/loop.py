@@ -49,6 +49,7 @@ from prefork_chat.worker.journal import Journal
 from prefork_chat.worker.leaving import Leaving
 from prefork_chat.worker.operator import Operator
 from prefork_chat.worker.pace import Pace
+from prefork_chat.worker.passages import Passages
 from prefork_chat.worker.receipts import Careful, Receipts
 from prefork_chat.worker.rooms import Rooms
 from prefork_chat.worker.routes import Routes
@@ -137,7 +138,10 @@ class Loop:
         self._routes = Routes(inheritance, t_id, self._epoll, self._clients)
         self._receipts = Receipts(inheritance, t_id, self._clients, self._routes)
         self._departures = Departures(self._clients, config.server.login_seconds)
-        self._rooms = Rooms(inheritance, t_id, self._clients, self._routes, self._receipts)
+        numbered = senders(inheritance.table.workers, inheritance.table.threads)
+        self._journal = Journal(inheritance.journals[t_id], numbered)
+        passages = Passages(inheritance, t_id, self._clients, self._receipts, self._journal)
+        self._rooms = Rooms(inheritance, t_id, self._clients, self._routes, passages)
         self._inquiries = Inquiries(backroom.clerks, self._clients, self._rouse)
         self._operator = Operator(inheritance, self._clients, self._departures, self._events)
         credentials = Credentials(inheritance, backroom.logins)
@@ -145,10 +149,9 @@ class Loop:
         self._desk = Desk(inheritance, self._clients, staff)
         self._pace = Pace(self._clients, config.limits)
         self._consoles = inheritance.registry.consoles.words
-        is_seen = config.operator.see_messages
-        self._greeting = replies.greeting(__version__.encode(), is_seen=is_seen)
-        numbered = senders(inheritance.table.workers, inheritance.table.threads)
-        self._journal = Journal(inheritance.journals[t_id], numbered)
+        self._greeting = replies.greeting(
+            __version__.encode(), is_seen=config.operator.see_messages
+        )
         self._parts = Parts(
             inheritance.registry,
             self._journal,

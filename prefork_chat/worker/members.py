@@ -14,8 +14,11 @@ from typing import TYPE_CHECKING, NamedTuple
 from prefork_chat.protocol.names import fold
 from prefork_chat.registry.layout import MEMBERSHIPS
 from prefork_chat.registry.rooms import pack_memberships, parse_memberships
+from prefork_chat.worker.moves import Moves
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
     from prefork_chat.protocol.envelope import Origin
     from prefork_chat.registry.registry import Registry
     from prefork_chat.registry.rooms import Room
@@ -24,12 +27,16 @@ if TYPE_CHECKING:
 
 
 class Heard(NamedTuple):
-    """A batch that members here have yet to get: `body` are its lines, joined by LF."""
+    """A batch that members here have yet to get: `body` are its lines, joined by LF.
+
+    `sent_on`: to how many who have gone to other loops it has been sent.
+    """
 
     origin: Origin
     batch: int
     body: bytes
     lines: int
+    sent_on: int
 
 
 class Membership:
@@ -69,13 +76,27 @@ class Members:
     """The rooms of a loop's clients.
 
     `by_place` has those that have members here. `changes` are the names of clients who have come to
-    a room (True) or gone (False), until somebody takes them.
+    a room (True) or gone (False), until somebody takes them. `away` are the slots of members who
+    are on their way to other loops. `newcomers` are those who have come from other loops, and up to
+    which batch of each loop nothing is for them; `noted` those for whom there are notes in `moves`.
     """
 
-    __slots__ = ("_changed", "_loop", "_recorded", "_registry", "_resized", "by_place", "changes")
+    __slots__ = (
+        "_changed",
+        "_loop",
+        "_recorded",
+        "_registry",
+        "_resized",
+        "away",
+        "by_place",
+        "changes",
+        "moves",
+        "newcomers",
+        "noted",
+    )
 
-    def __init__(self, registry: Registry, loop: int) -> None:
-        """`loop` is the loop's index."""
+    def __init__(self, registry: Registry, loop: int, directory: Path) -> None:
+        """`loop` is the loop's index, `directory` where notes about moves are."""
         self._registry = registry
         self._loop = loop
         self._changed: dict[Connection, None] = {}
@@ -83,6 +104,10 @@ class Members:
         self._resized: dict[LocalRoom, None] = {}
         self.by_place: dict[int, LocalRoom] = {}
         self.changes: dict[LocalRoom, dict[bytes, bool]] = {}
+        self.away: set[int] = set()
+        self.newcomers: dict[Connection, dict[int, int]] = {}
+        self.noted: set[Connection] = set()
+        self.moves = Moves(directory)
 
     def find(self, place: int, generation: int) -> LocalRoom | None:
         """Return the room at `place` in that generation, None if nobody here is in it."""
@@ -114,6 +139,10 @@ class Members:
             del membership.room.members[connection]
             self._resized[membership.room] = None
             self._note_presence(connection, membership.room, is_here=False)
+        self.newcomers.pop(connection, None)
+        if connection in self.noted:
+            self.noted.remove(connection)
+            self.moves.forget(connection.slot, connection.generation)
 
     def note_change(self, connection: Connection) -> None:
         """Have the client's memberships recorded with this turn."""
@@ -150,15 +179,20 @@ class Members:
             room = membership.room
             del room.members[connection]
             room.away[connection.slot] = connection
+            self.away.add(connection.slot)
 
     def take_back(self, connection: Connection) -> None:
         """Serve a released client again."""
+        self.away.discard(connection.slot)
         for membership in connection.rooms.values():
             del membership.room.away[connection.slot]
             membership.room.members[connection] = membership
 
     def forget(self, connection: Connection) -> None:
         """Count a released client no more: another loop does."""
+        self.away.discard(connection.slot)
+        self.newcomers.pop(connection, None)
+        self.noted.discard(connection)
         for membership in connection.rooms.values():
             del membership.room.away[connection.slot]
             self._resized[membership.room] = None

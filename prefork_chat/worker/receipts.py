@@ -166,6 +166,10 @@ class Receipts:
         else:
             self._send(slot, generation, answered, text.split(b"\n"))
 
+    def pass_on(self, slot: int, generation: int, text: bytes) -> None:
+        """Bring lines that are no answers to a session that has moved to another loop."""
+        self.receive(slot, generation, 0, text)
+
     def _receive_here(self, connection: Connection, answered: int, text: bytes) -> None:
         connection.outstanding = max(0, connection.outstanding - answered)
         self._clients.say(connection, text)

@@ -3,7 +3,8 @@
 What a client says to a room in a turn is one *batch*. It goes once to each loop that has members
 (a ROOM_BATCH section), which makes its lines, adds them to what its members get in that turn, and
 says afterwards how many it has reached (REACHED). The loop of the sender adds up, and when all have
-said so it answers each message: `OK CHAT #room n=<reached>`.
+said so it answers each message: `OK CHAT #room n=<reached>`. The historian is one of them: it gets
+every batch, has reached nobody, and says so when the batch is stored.
 
 Reached is who has it in his socket, or in his backlog. A member who reads so slowly that his
 backlog is over `client_pending_bytes` misses it: that is counted with his membership, and he is
@@ -20,6 +21,7 @@ registry's write semaphore.
 
 from __future__ import annotations
 
+from collections import Counter
 from itertools import count
 from typing import TYPE_CHECKING, Final, NamedTuple
 
@@ -49,7 +51,7 @@ if TYPE_CHECKING:
     from prefork_chat.worker.clients import Clients
     from prefork_chat.worker.connection import Connection
     from prefork_chat.worker.journal import Reached, Record
-    from prefork_chat.worker.receipts import Receipts
+    from prefork_chat.worker.passages import Passages
     from prefork_chat.worker.routes import Routes
 
 MOST_BYTES: Final = 16 * 1024 * 1024
@@ -92,7 +94,10 @@ class Shared(NamedTuple):
 
 
 class Rooms:
-    """The rooms as loop (p_id, t_id) has them. `presence` tells members who comes and goes."""
+    """The rooms as loop (p_id, t_id) has them.
+
+    `presence` tells members who comes and goes, `passages` sees to those who move.
+    """
 
     def __init__(
         self,
@@ -100,7 +105,7 @@ class Rooms:
         t_id: int,
         clients: Clients,
         routes: Routes,
-        receipts: Receipts,
+        passages: Passages,
     ) -> None:
         self._here = (inheritance.p_id, t_id)
         self._threads = inheritance.table.threads
@@ -112,7 +117,8 @@ class Rooms:
         self._clients = clients
         self._members = clients.members
         self._routes = routes
-        self._receipts = receipts
+        self._receipts = passages.receipts
+        self.passages = passages
         self._events = clients.events
         self.presence = Presence(inheritance, t_id, clients, routes)
         self._numbers = count((inheritance.generation << GENERATION_SHIFT) + 1)
@@ -124,8 +130,11 @@ class Rooms:
 
     @property
     def is_full(self) -> bool:
-        """True when this turn has so much to hand out that it should read no more."""
-        return self._bytes >= MOST_BYTES
+        """True when this turn should read no more.
+
+        It has much to hand out, or nobody knows whether a member who is under way is to get it.
+        """
+        return self._bytes >= MOST_BYTES or bool(self._members.away)
 
     @property
     def is_waiting(self) -> bool:
@@ -225,24 +234,25 @@ class Rooms:
     def send(self) -> None:
         """Make a batch of all that each client has said to each room, before the turn ends."""
         for said in self._said.values():
-            batch = RoomBatch(
-                next(self._numbers), said.room.place, said.room.generation, said.room.name
-            )
+            room = said.room
+            counts = self._table.counts(room.place)
+            others = [loop for loop, n in enumerate(counts) if n and loop != self._loop]
+            loops = sum(1 << loop for loop in (self._loop, *others))
+            number = next(self._numbers)
+            batch = RoomBatch(number, room.place, room.generation, loops, room.name)
+            outboxes = [self._routes.outbox(*divmod(loop, self._threads)) for loop in others]
+            if self._receipts.storing.is_on:
+                outboxes.append(self._routes.historian)  # who says so, too, once all is stored
             section = b""
-            loops = 1
-            for loop, members in enumerate(self._table.counts(said.room.place)):
-                if members and loop != self._loop:
-                    section = section or envelope.pack_room_batch(batch, said.origin, said.messages)
-                    outbox = self._routes.outbox(*divmod(loop, self._threads))
-                    outbox.add(section)
-                    self._routes.hold_back(said.connection, outbox)
-                    loops += 1
+            for outbox in outboxes:
+                section = section or envelope.pack_room_batch(batch, said.origin, said.messages)
+                outbox.add(section)
+                self._routes.hold_back(said.connection, outbox)
             if not said.origin.is_quiet:
-                self._pending[batch.batch] = _Pending(
-                    said.origin, said.room.name, said.tags, loops, 0
-                )
-            self._table.count_said(said.room.place, self._loop, len(said.messages))
-            self._hear(said.room, said.origin, batch.batch, said.messages)
+                pending = _Pending(said.origin, room.name, said.tags, 1 + len(outboxes), 0)
+                self._pending[number] = pending
+            self._table.count_said(room.place, self._loop, len(said.messages))
+            self._hear(room, batch, said.origin, said.messages)
             if self._events.is_watched:
                 heading = b"CHAT %b " % said.room.name
                 self._events.said(said.origin, [heading + message for message in said.messages])
@@ -255,16 +265,22 @@ class Rooms:
         room = self._members.find(batch.place, batch.generation)
         if room is not None:
             self._bytes += sum(map(len, messages)) * len(room.members)
-            self._hear(room, origin, batch.batch, messages)
-        elif not origin.is_quiet:
-            self._reached.append((origin.header, batch.batch, batch.place, 0))
+        self._hear(room, batch, origin, messages)
 
-    def _hear(self, room: LocalRoom, origin: Origin, batch: int, messages: list[bytes]) -> None:
-        if not room.heard:
-            self._noisy.append(room)
-        heading = words.heading(room.name, origin.name)
+    def _hear(
+        self, room: LocalRoom | None, batch: RoomBatch, origin: Origin, messages: list[bytes]
+    ) -> None:
+        """Keep a batch for the members here, and send it on to those who have gone."""
+        heading = words.heading(batch.room, origin.name)
         body = heading + (b"\n" + heading).join(messages)
-        room.heard.append(Heard(origin, batch, body, len(messages)))
+        self.passages.hear(origin, batch.batch)
+        sent_on = self.passages.send_on(batch, origin, body)
+        if room is not None:
+            if not room.heard:
+                self._noisy.append(room)
+            room.heard.append(Heard(origin, batch.batch, body, len(messages), sent_on))
+        elif not origin.is_quiet:
+            self._reached.append((origin.header, batch.batch, batch.place, sent_on))
 
     def fan_out(self) -> list[Shared]:
         """Hand what was heard in this turn to the members; return what many get alike."""
@@ -279,14 +295,17 @@ class Rooms:
         heard, room.heard = room.heard, []
         body = b"\n".join([batch.body for batch in heard])
         speakers = self._speakers(room, heard)
+        newcomers = self._members.newcomers
         left_out = set()
+        not_for: Counter[Heard] = Counter()  # batches of two loops may have one number
         alike: list[Connection] = []
         for member in room.members:
             if member.backlog is not None and not self._has_room(member, room, heard):
                 left_out.add(member)
+            elif newcomers and member in newcomers:
+                self._tell_newcomer(member, heard, not_for)
             elif member in speakers:
-                session = (member.slot, member.generation)
-                others = [b.body for b in heard if (b.origin.slot, b.origin.generation) != session]
+                others = [batch.body for batch in heard if not _is_of(batch.origin, member)]
                 if others:
                     self._clients.say(member, *others)
             elif member.out or not (is_alone or len(member.rooms) == 1):
@@ -294,17 +313,34 @@ class Rooms:
             else:
                 alike.append(member)
         reached = len(room.members) - len(left_out)
-        for origin, batch, _, _ in heard:
+        for batch in heard:
+            origin = batch.origin
             if not origin.is_quiet:
                 speaker = self._clients.of_session(origin.slot, origin.generation)
                 is_among = speaker in room.members and speaker not in left_out
-                self._reached.append((origin.header, batch, room.place, reached - is_among))
+                total = reached - is_among + batch.sent_on
+                if not_for:
+                    total -= not_for[batch]
+                self._reached.append((origin.header, batch.batch, room.place, total))
         return Shared(body + b"\n", alike)
+
+    def _tell_newcomer(
+        self, member: Connection, heard: list[Heard], not_for: Counter[Heard]
+    ) -> None:
+        """Hand to somebody who has come from another loop what is not that loop's business."""
+        for batch in heard:
+            if _is_of(batch.origin, member):
+                continue
+            if self.passages.is_for(member, batch.origin, batch.batch):
+                self._clients.say(member, batch.body)
+            else:
+                not_for[batch] += 1
+        self.passages.see_through(member)
 
     def _speakers(self, room: LocalRoom, heard: list[Heard]) -> set[Connection]:
         """Return the members here who have said something of it."""
         speakers = set()
-        for origin, _, _, _ in heard:
+        for origin, *_ in heard:
             speaker = self._clients.of_session(origin.slot, origin.generation)
             if speaker is not None and speaker in room.members:
                 speakers.add(speaker)
@@ -316,9 +352,7 @@ class Rooms:
         membership = room.members[member]
         if backlog is not None and backlog.pending_bytes >= self._pending_limit:
             membership.missed += sum(
-                batch.lines
-                for batch in heard
-                if (batch.origin.slot, batch.origin.generation) != (member.slot, member.generation)
+                batch.lines for batch in heard if not _is_of(batch.origin, member)
             )
             self._members.note_change(member)
             return False
@@ -379,21 +413,24 @@ class Rooms:
     def record(self) -> RoomsRecord | None:
         """Return what a successor must know of this turn, for its record."""
         memberships = self._members.record()
-        if not (memberships or self._pending or self._reached):
+        heard = self.passages.record()
+        if not (memberships or self._pending or self._reached or heard):
             return None
         pending = [
             (batch, p.origin.header, p.room, p.tags, p.loops, p.reached)
             for batch, p in self._pending.items()
         ]
-        return RoomsRecord(memberships, pending, list(self._reached))
+        return RoomsRecord(memberships, pending, list(self._reached), heard)
 
     def publish(self) -> None:
         """Bring into force what was recorded."""
         self._members.publish()
+        self.passages.publish()
 
     def restore(self, record: Record | None, *, is_settled: bool) -> None:
         """Go on where a predecessor was; its clients have been restored."""
         self._members.reset_counts()
+        self.passages.restore()
         if record is None or record.rooms is None:
             return
         for batch, header, room, tags, loops, reached in record.rooms.pending:
@@ -407,8 +444,13 @@ class Rooms:
             self._reached = record.rooms.reached
 
 
+def _is_of(origin: Origin, member: Connection) -> bool:
+    """Say whether a batch is of this client itself."""
+    return origin.slot == member.slot and origin.generation == member.generation
+
+
 def _was_reached(member: Connection, place: int, origin: Origin) -> bool:
     """Say whether a client who is gone now was counted as reached by a batch in this turn."""
-    if (member.slot, member.generation) == (origin.slot, origin.generation):
+    if _is_of(origin, member):
         return False
     return any(m.room.place == place and not m.missed for m in member.rooms.values())

@@ -31,7 +31,7 @@ def compare(*words: str, temporary: Path) -> subprocess.CompletedProcess[str]:
         capture_output=True,
         text=True,
         check=False,
-        timeout=100,
+        timeout=250,
     )
 
 
@@ -95,6 +95,8 @@ def document() -> Document:
     )
 
 
+@pytest.mark.slow
+@pytest.mark.timeout(300)
 def test_a_short_comparison_writes_results_report_and_pictures(tmp_path: Path) -> None:
     folder = tmp_path / "results"
     servers = ["prefork_chat-quiet", "router", "streams"]
@@ -310,6 +312,8 @@ def test_the_same_results_give_the_same_pictures(tmp_path: Path, document: Docum
     assert b"<svg" in first[0].read_bytes()
 
 
+@pytest.mark.slow
+@pytest.mark.timeout(300)
 def test_microbenchmarks_find_a_time_for_codec_envelope_and_registry() -> None:
     if not micro.is_possible():
         pytest.skip("pyperf is not installed (the extra bench)")

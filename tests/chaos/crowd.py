@@ -109,8 +109,14 @@ class Crowd:
     """People who talk to one daemon. A context manager: hangs up for all at its end."""
 
     def __init__(
-        self, address: Address, account: Account, rng: random.Random, manner: Manner | None = None
+        self,
+        address: Address,
+        account: Account,
+        rng: random.Random,
+        manner: Manner | None = None,
+        password: str = "",
     ) -> None:
+        """With a `password`, all join as the owners of accounts that have it."""
         self.account: Final = account
         self.cut_short = 0
         self.members: Final[list[Member]] = []
@@ -118,6 +124,7 @@ class Crowd:
         self._address: Final = address
         self._rng: Final = rng
         self._manner: Final = manner or Manner()
+        self._password: Final = f" {password}".encode() if password else b""
         self._epoll: Final = select.epoll()
         self._by_fd: Final[dict[int, Member]] = {}
         self._is_talking = False
@@ -149,7 +156,8 @@ class Crowd:
         member.is_newcomer = takes_part
         self._watch(member)
         self.account.command(member.person, b"", _GREETING)
-        self.say(member, self.account.command(member.person, b"JOIN " + key, b"OK JOIN " + key))
+        line = b"JOIN " + key + self._password
+        self.say(member, self.account.command(member.person, line, b"OK JOIN " + key))
         return member
 
     def admit(self, count: int) -> list[Member]:
@@ -187,9 +195,23 @@ class Crowd:
     def gather(self, members: Iterable[Member], room: bytes) -> None:
         """Let `members` enter a room, one after the other; they stay there."""
         for member in members:
-            self.say(member, self.account.enter_room(member.person, room))
+            self.enter(member, room)
             assert self.settle([member]), f"{member.person.name!r} cannot enter {room!r}"
-            member.rooms.append(room)
+
+    def enter(self, member: Member, room: bytes) -> None:
+        """Let somebody who does not talk yet enter a room after all others; he stays there."""
+        self.say(member, self.account.enter_room(member.person, room))
+        member.rooms.append(room)
+
+    def take_part(self, member: Member) -> None:
+        """Let somebody talk from now on, and be talked to."""
+        member.is_talking = True
+        self.members.append(member)
+        self._chatter(member)
+
+    def fall_silent(self, member: Member) -> None:
+        """Let somebody talk no more, nor be talked to; he stays and listens."""
+        self._forget(member)
 
     # Talking
 

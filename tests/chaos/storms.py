@@ -7,6 +7,7 @@ daemon, lets the storm rage and returns what came of it: an `Outcome`, whose acc
 
 from __future__ import annotations
 
+import itertools
 import random
 import signal
 import time
@@ -24,6 +25,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping
     from pathlib import Path
 
+    from tests.chaos.crowd import Member
     from tests.harness.daemon import Daemon, StartDaemon
 
 _POLL_SECONDS: Final = 0.005
@@ -147,6 +149,54 @@ def grow_and_shrink(site: Site) -> Iterator[float]:
         site.order(signal.SIGTTOU, "shrink")
         while len(events.events(log.WORKER_EXITED)) == ended:
             yield _POLL_SECONDS
+
+
+def move_rooms(site: Site) -> Iterator[float]:
+    """Have one worker more and one fewer again, while some talk in a room who are partly there."""
+    yield from _move_rooms(site, lambda: None)
+
+
+def move_rooms_and_kill(site: Site) -> Iterator[float]:
+    """The same, and kill the one that leaves, or one that it moves people to, on the way."""
+    yield from _move_rooms(site, lambda: site.strike(site.p_ids[0]))
+
+
+def _move_rooms(site: Site, hurt: Callable[[], object]) -> Iterator[float]:
+    events, crowd = site.daemon.log, site.crowd
+    for round_ in itertools.count():
+        ready = len(events.events(log.WORKER_READY))
+        site.order(signal.SIGTTIN, "grow")
+        while len(events.events(log.WORKER_READY)) == ready:
+            yield _POLL_SECONDS
+        visitors: list[Member] = []
+        yield from _meet(crowd, b"#visit.%d" % round_, visitors)
+        yield site.rng.uniform(0.02, 0.1)
+        left = len(events.events(log.WORKER_EXITED, meaning="left"))
+        site.order(signal.SIGTTOU, "shrink")
+        yield site.rng.uniform(0.0, 0.02)
+        hurt()
+        while len(events.events(log.WORKER_EXITED, meaning="left")) == left:
+            yield _POLL_SECONDS
+        yield site.rng.uniform(0.0, 0.05)
+        for visitor in visitors:
+            crowd.fall_silent(visitor)
+        while not all(visitor.person.is_settled for visitor in visitors):
+            yield _POLL_SECONDS
+        for visitor in visitors:
+            crowd.leave(visitor)
+
+
+def _meet(crowd: Crowd, room: bytes, visitors: list[Member]) -> Iterator[float]:
+    """Let people connect, enter a room and then talk; they are added to `visitors`."""
+    visitors += [crowd.connect() for _ in range(_VISITORS)]
+    while any(visitor.person.open for visitor in visitors):
+        yield _POLL_SECONDS
+    for visitor in visitors:
+        crowd.enter(visitor, room)
+        while visitor.person.open:
+            yield _POLL_SECONDS
+    for visitor in visitors:
+        crowd.take_part(visitor)
 
 
 def reload_and_kill(site: Site) -> Iterator[float]:
@@ -295,6 +345,22 @@ STORMS: Final[Mapping[str, Storm]] = {
         acts=kill_while_adopting,
         people=24,
         room_sizes=(4, 24),
+    ),
+    "rooms-resize": Storm(
+        what="SIGTTIN and SIGTTOU in turns, while people talk in rooms",
+        acts=move_rooms,
+        people=24,
+        options={"max_workers": 3},
+        is_ordered=False,  # see resize
+        room_sizes=(24,),
+    ),
+    "rooms-resize-kill": Storm(
+        what="the same, and a worker is killed each time",
+        acts=move_rooms_and_kill,
+        people=24,
+        options={"max_workers": 3},
+        is_ordered=False,
+        room_sizes=(24,),
     ),
     "reload": Storm(
         what="SIGHUP, again as soon as all workers are replaced",

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import signal
 import socket
 import subprocess
@@ -14,7 +15,8 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from prefork_chat.attachment import PAIRS, attach
+from prefork_chat.attachment import ATTENDANTS, PAIRS, attach
+from prefork_chat.log import ATTENDANT_READY, ATTENDANT_SPAWNED
 from prefork_chat.observing.snapshot import Observer, read_fill, read_usage
 from tests.harness import terminal
 from tests.harness.processes import cpu_seconds
@@ -53,7 +55,8 @@ def test_once_prints_one_picture(daemon: Daemon) -> None:
     assert (done.returncode, done.stderr) == (0, "")
     assert f"pid {daemon.pid}  2 of 2 workers ready" in done.stdout
     assert "1 of 10,000 clients, 1 with a name" in done.stdout
-    assert done.stdout.count("ready") == 3
+    for pid in daemon.worker_pids():
+        assert re.search(rf"^ +\d +{pid} +1 +ready ", done.stdout, re.MULTILINE)
 
 
 def test_json_has_what_there_is(daemon: Daemon) -> None:
@@ -68,6 +71,18 @@ def test_json_has_what_there_is(daemon: Daemon) -> None:
     assert all(worker["memory_bytes"] > 1_000_000 for worker in seen["workers"])
     assert all(worker["queue_share"] == 0 for worker in seen["workers"])
     assert all(0 <= worker["heartbeat_seconds"] < 10 for worker in seen["workers"])
+
+
+def test_those_who_are_no_workers_are_listed_too(start_daemon: StartDaemon) -> None:
+    daemon = start_daemon(workers=1)
+    daemon.log.wait_for(ATTENDANT_READY, name="porter")
+    pids = {event["name"]: event["pid"] for event in daemon.log.events(ATTENDANT_SPAWNED)}
+    seen = {each["name"]: each for each in top_json(daemon.directory)["attendants"]}
+    assert {name: each["pid"] for name, each in seen.items()} == pids
+    assert seen["porter"]["state"] == "ready"
+    assert seen["porter"]["memory_bytes"] > 1_000_000
+    picture = run(daemon.directory, "--once", "--interval", "0.1").stdout
+    assert f"porter     pid {pids['porter']}  generation 1  ready" in picture
 
 
 def test_a_queue_that_fills_is_seen_also_of_a_stopped_worker(start_daemon: StartDaemon) -> None:
@@ -270,8 +285,8 @@ def test_a_pair_tells_how_full_it_is() -> None:
 
 def test_a_look_is_cheap(daemon: Daemon) -> None:
     """The docstring's figure, with room for a machine that is busy."""
-    with attach(daemon.directory, PAIRS) as attached:
-        observer = Observer(attached.registry, attached.daemon.pid, attached.descriptors)
+    with attach(daemon.directory, ATTENDANTS, PAIRS) as attached:
+        observer = Observer.at(attached)
         begun = cpu_seconds([os.getpid()])
         for _ in range(100):
             observer.take()

@@ -105,6 +105,22 @@ def test_the_notice_is_set_shown_and_kept(start_daemon: StartDaemon) -> None:
     until(lambda: read(daemon).notice.text == "", "the notice to go")
 
 
+def test_what_the_operator_says_to_everybody_is_shown(start_daemon: StartDaemon) -> None:
+    daemon = start_daemon(workers=1)
+    wait_until_written(daemon)
+    alice = daemon.join("alice")
+    console = [sys.executable, "-m", "prefork_chat", "console"]
+    subprocess.run(
+        [*console, "--runtime-dir", str(daemon.directory)],
+        input="backup at five\n",
+        text=True,
+        timeout=PATIENCE_SECONDS,
+        check=True,
+    )
+    alice.read_until("NOTE .*backup at five")
+    until(lambda: read(daemon).broadcast.text == "backup at five", "it to be shown")
+
+
 def test_a_watcher_sees_it_again_and_again(daemon: Daemon) -> None:
     wait_until_written(daemon)
     command = [sys.executable, "-m", "prefork_chat", "board", "--watch", "--json"]

@@ -129,6 +129,31 @@ def test_a_room_is_read_by_who_is_in_it_and_by_nobody_else(daemon: Daemon) -> No
         alice.expect_error("HIST", "DENIED")
 
 
+def test_what_is_said_in_a_room_is_stored_before_it_is_confirmed(daemon: Daemon) -> None:
+    with come(daemon, "alice") as alice, come(daemon, "bob") as bob, daemon.join("guest") as guest:
+        alice.ask("ENTR #Dev", "OK ENTR #Dev n=1")
+        bob.ask("ENTR #dev", "OK ENTR #Dev n=2")
+        guest.ask("ENTR #dev", "OK ENTR #Dev n=3")
+        alice.ask("@1 CHAT #dev build the model", "@1 OK CHAT #Dev n=2")
+        bob.expect("CHAT #Dev alice build the model")
+        guest.expect("CHAT #Dev alice build the model")
+        guest.ask("CHAT #dev no", "OK CHAT #Dev n=2")
+        bob.expect("CHAT #Dev guest no")
+        said = ["alice #Dev build the model", "~guest #Dev no"]
+        assert read(bob, "HIST #dev") == said
+        assert read(bob, "FIND model") == said[:1]
+        assert read(bob, "HIST 2") == said
+        bob.ask("EXIT #dev", "OK EXIT #Dev n=2")
+        bob.send("HIST #dev")
+        bob.expect_error("HIST", "DENIED")
+        assert read(bob, "FIND model") == []
+        assert read(bob, "HIST 1") == ["bob alice see you"]
+    with come(daemon, "alice") as alice, daemon.connect() as stranger:
+        assert read(alice, "FIND model") == []
+        stranger.ask(f"READ alice {PASSWORD}", "OK READ")
+        assert read(stranger, "FIND model") == []
+
+
 def test_reading_goes_on_while_workers_and_the_historian_are_killed(daemon: Daemon) -> None:
     with come(daemon, "alice") as alice:
         for number in range(12):

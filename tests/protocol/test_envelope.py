@@ -63,12 +63,14 @@ def test_receipts_settle_as_much_as_was_answered_in_however_many_sections(
 
 
 @given(
-    st.tuples(st.integers(1, 2**63), st.integers(0, 2**16), st.integers(1, 2**40)),
+    st.tuples(
+        st.integers(1, 2**63), st.integers(0, 2**16), st.integers(1, 2**40), st.integers(1, 2**512)
+    ),
     NAMES,
     st.lists(CLEAN, min_size=1, max_size=40),
 )
 def test_a_batch_for_a_room_comes_out_as_it_went_in(
-    numbers: tuple[int, int, int], name: bytes, messages: list[bytes]
+    numbers: tuple[int, int, int, int], name: bytes, messages: list[bytes]
 ) -> None:
     batch, origin = RoomBatch(*numbers, b"#" + name), an_origin(is_quiet=True)
     section = envelope.pack_room_batch(batch, origin, messages)

@@ -21,17 +21,9 @@ import posix_ipc
 
 import prefork_chat
 from prefork_chat import log
-from prefork_chat.config import (
-    Config,
-    IngressConfig,
-    LimitsConfig,
-    LogConfig,
-    RespawnConfig,
-    ServerConfig,
-)
+from prefork_chat.config import Config, LimitsConfig, LogConfig, RespawnConfig, ServerConfig
 from prefork_chat.registry.ipc import Semaphore
 from prefork_chat.supervisor.ledger import Ledger
-from prefork_chat.supervisor.localkinds import KINDS
 from prefork_chat.supervisor.runtime import RuntimeDirectory
 from prefork_chat.supervisor.supervisor import Supervisor
 from tests.harness.ipc import DaemonObjects, left_in
@@ -89,11 +81,6 @@ def run_killed_at(fatal: int, config: Config) -> int:
 def main(directory: Path, first: int, step: int) -> int:
     runtime_dir = directory / "run"
     runtime_dir.mkdir(mode=0o700)
-    ways_in = {
-        "fifo": f"{directory}/in",
-        "sysv-queue": f"{directory}/key",
-        "posix-queue": f"/prefork-chat-test-{os.getpid()}",
-    }
     config = Config(
         server=ServerConfig(
             runtime_dir=str(runtime_dir),
@@ -105,10 +92,6 @@ def main(directory: Path, first: int, step: int) -> int:
         limits=LimitsConfig(pair_buffer_bytes=131_072),
         respawn=RespawnConfig(),
         log=LogConfig(level="error", format="json"),
-        ingress=tuple(
-            IngressConfig(kind=kind, path=path, name=kind)  # type: ignore[arg-type]
-            for kind, path in ways_in.items()
-        ),
     )
     log.configure(config.log)
     ledger = Ledger(RuntimeDirectory(runtime_dir, os.open(runtime_dir, os.O_RDONLY), -1))
@@ -134,12 +117,8 @@ def main(directory: Path, first: int, step: int) -> int:
                 return 1
         print(f"{(fatal - first) // step} kills in {time.monotonic() - begun:.1f} s, left: {found}")
         left = [*found, *os.listdir(directory)]
-        left += [kind for kind, path in ways_in.items() if KINDS[kind].look(path) is not None]
         return 0 if sorted(left) == sorted([*theirs, "run"]) and fatal > 300 else 1
     finally:
-        for kind, path in ways_in.items():
-            if KINDS[kind].look(path) is not None:
-                KINDS[kind].remove(path)
         memory.close_fd()
         DaemonObjects(runtime_dir).remove()
 

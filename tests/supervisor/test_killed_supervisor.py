@@ -130,6 +130,7 @@ def test_orphaned_workers_learn_that_their_semaphore_is_gone(start_daemon: Start
 
 
 @pytest.mark.slow
+@pytest.mark.timeout(400)
 def test_killed_at_every_statement_the_daemon_leaves_nothing_for_good(tmp_path: Path) -> None:
     """Start, serve and stop, killed at the first statement, the second … until it gets through.
 
@@ -147,5 +148,5 @@ def test_killed_at_every_statement_the_daemon_leaves_nothing_for_good(tmp_path: 
         shares.append(
             subprocess.Popen(words, cwd=ROOT, env=environ, stdout=PIPE, stderr=STDOUT, text=True)
         )
-    outputs = [share.communicate(timeout=100)[0] for share in shares]
+    outputs = [share.communicate(timeout=360)[0] for share in shares]
     assert [share.returncode for share in shares] == [0, 0], outputs

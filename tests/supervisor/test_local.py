@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import os
+import signal
 import stat
+import sys
 from typing import TYPE_CHECKING
 
 import msgspec
@@ -11,6 +13,7 @@ import posix_ipc
 import pytest
 
 from prefork_chat.board.board import key_of
+from prefork_chat.channels.errors import NoServer
 from prefork_chat.channels.ipc import SysvMemory, SysvQueue
 from prefork_chat.config import BoardConfig, Config, IngressConfig
 from prefork_chat.errors import StartError
@@ -24,6 +27,7 @@ from prefork_chat.supervisor.localkinds import (
     queue_key,
 )
 from prefork_chat.supervisor.runtime import RuntimeDirectory
+from tests.supervisor.killed_everywhere import Executioner
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -146,6 +150,32 @@ def test_what_was_listed_and_not_confirmed_is_ours(place: Place) -> None:
     assert all(each.identity is not None for each in place.listed())
 
 
+@pytest.mark.slow
+def test_killed_at_every_statement_nothing_is_left_for_good(place: Place) -> None:
+    """All is made and removed, killed at the first statement, the second … until it gets through.
+
+    Each goes on with what the one before has left; the last one leaves nothing.
+    """
+    code, fatal = -signal.SIGKILL, 0
+    while code == -signal.SIGKILL:
+        fatal += 1
+        pid = os.fork()
+        if pid == 0:
+            sys.settrace(Executioner(fatal))
+            local = LocalObjects(place.runtime)
+            local.put_up(place.all)
+            local.put_up(place.config("sysv-queue"))
+            local.remove()
+            sys.settrace(None)
+            os._exit(0)
+        code = os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1])
+    assert code == 0
+    assert fatal > 200
+    assert place.there() == set()
+    assert os.listdir(place.path) == ["run"]
+    assert os.listdir(place.run) == []
+
+
 def test_what_is_not_wanted_any_more_goes(place: Place) -> None:
     local = LocalObjects(place.runtime)
     local.put_up(place.all)
@@ -153,6 +183,28 @@ def test_what_is_not_wanted_any_more_goes(place: Place) -> None:
     assert place.there() == {FIFO}
     local.put_up(place.config("posix-queue"))
     assert place.there() == {BOARD, POSIX_QUEUE}
+
+
+def test_a_queue_whose_key_file_somebody_has_removed_is_found_all_the_same(place: Place) -> None:
+    local = LocalObjects(place.runtime)
+    local.put_up(place.config("sysv-queue"))
+    key = queue_key(place.names["sysv-queue"])
+    (place.path / "key").unlink()
+    (place.path / "other").touch()  # so that the next file has another inode
+    local.put_up(place.config("sysv-queue"))
+    assert SysvQueue.open(queue_key(place.names["sysv-queue"]), 100).count == 0
+    (place.path / "key").unlink()
+    last = queue_key_of_listed(place)
+    local.remove()
+    for each in (key, last):
+        with pytest.raises(NoServer):
+            SysvQueue.open(each, 100)
+
+
+def queue_key_of_listed(place: Place) -> int:
+    (listed,) = [each for each in place.listed() if each.kind == SYSV_QUEUE]
+    assert listed.identity is not None
+    return listed.identity[1]
 
 
 def test_permissions_and_owners_are_set_anew_each_time(place: Place) -> None:

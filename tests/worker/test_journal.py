@@ -173,3 +173,14 @@ def test_how_far_the_writes_got_is_of_the_record_that_counts(memory: int) -> Non
     successor = Journal(memory, LOOPS)
     assert successor.load() == a_record(1)
     assert successor.written() == (3, 7)
+
+
+def test_the_last_batches_for_rooms_are_known_beside_the_last_datagrams() -> None:
+    fd = os.memfd_create("journal")
+    journal = Journal(fd, LOOPS)
+    journal.note_taken([(0, 11), (3, 14)])
+    journal.note_heard([(0, 21), (2, 23)])
+    again = Journal(fd, LOOPS)
+    assert again.taken() == [11, 0, 0, 14]
+    assert again.heard() == [21, 0, 23, 0]
+    os.close(fd)
