@@ -96,14 +96,13 @@ class Recall:
         if self.is_offered is False:
             then([])
             return
-        number = self._talks.next_number
 
         def answered(reply: Reply) -> None:
             rows = self._rows(reply)
             newest = max((row.id for row in rows), default=0)
             if reply.answer.is_ok and not self._marks:
                 self._marks.extend([_Mark(newest, 0)] * 3)
-            then(self._merge(rows, 0, number, _MOST_SKEW_SECONDS))
+            then(self._merge(rows, 0, 0, _MOST_SKEW_SECONDS))
 
         self._ask(f"HIST {max(count, 1)}", answered)
 
