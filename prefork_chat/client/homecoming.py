@@ -65,8 +65,10 @@ class Homecoming:
         self._recall.try_again()
         if self._recall.has_mark:
             self._timers.set("recall", now + _STORED_SECONDS, lambda: self._come_back(now, name))
-        else:
+        elif self._recall_count:
             self._timers.set("recall", now + _STORED_SECONDS, self.look)
+        else:
+            self.look()
         self.is_settling = bool(self._mailbag.doubtful)
         if self.is_settling:
             self._timers.set("settle", now + _SETTLE_SECONDS, self._settle)

@@ -17,7 +17,8 @@ if TYPE_CHECKING:
 class Relay:
     """Passes on what comes to its `address`, in a thread of its own.
 
-    While `is_down` nobody can connect; while `is_deaf` what the server says is thrown away.
+    While `is_down` nobody can connect; while `is_deaf` what the server says is thrown away. `heard`
+    is what it has said and has been passed on.
     """
 
     def __init__(self, server: Address) -> None:
@@ -32,7 +33,7 @@ class Relay:
         self._has_ended = False
         self.is_down = False
         self.is_deaf = False
-        self.accepted = 0
+        self.heard = bytearray()
         self._thread = threading.Thread(target=self._pass_on, daemon=True)
         self._thread.start()
 
@@ -79,7 +80,6 @@ class Relay:
             client.close()
             return
         server = socket.create_connection((self._server.host, self._server.port))
-        self.accepted += 1
         self._servers.add(server)
         for one, other in ((client, server), (server, client)):
             self._other_end[one] = other
@@ -92,6 +92,8 @@ class Relay:
             data = end.recv(65536)
             if data and not (self.is_deaf and end in self._servers):
                 self._other_end[end].sendall(data)
+                if end in self._servers:
+                    self.heard += data
         except OSError:
             data = b""
         if not data:

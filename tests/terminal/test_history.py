@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import signal
-import subprocess
-import sys
 from typing import TYPE_CHECKING
 
 import pytest
 
-from tests.harness.waiting import PATIENCE_SECONDS, until
+from tests.harness.waiting import until
+from tests.terminal.commands import running
 from tests.terminal.relay import Relay
 
 if TYPE_CHECKING:
@@ -154,23 +153,22 @@ def test_a_listener_misses_nothing(daemon: Daemon, tmp_path: Path) -> None:
     password = tmp_path / "password"
     password.write_text(PASSWORD)
     bob.ask("ENTR #dev", "OK ENTR #dev n=1")
-    with Relay(daemon.addresses[0]) as network:
-        words = [sys.executable, "-m", "prefork_chat", "listen", "--name", "alice", "--room"]
-        words += ["#dev", "--server", str(network.address), "--password-file", str(password)]
-        with subprocess.Popen(words, stdout=subprocess.PIPE, text=True) as listener:
-            assert listener.stdout is not None
-            until(lambda: daemon.stat()["names"] == 2, "it to join")
-            for number in range(5):
-                bob.send(f"CHAT #dev live {number}")
-                assert listener.stdout.readline().endswith(f"#dev bob: live {number}\n")
-                if number == 2:
-                    # It has asked where catching up begins.
-                    until(lambda: daemon.stat()["names"] == 2, "it to be here")
-                network.fail()
-                until(lambda: daemon.stat()["names"] == 1, "the server to notice")
-                bob.send(f"CHAT #dev missed {number}")
-                network.work()
-                assert listener.stdout.readline().endswith(f"#dev bob: missed {number}\n")
-                until(lambda: daemon.stat()["names"] == 2, "it to join again")
-            listener.send_signal(signal.SIGTERM)
-            assert listener.wait(PATIENCE_SECONDS) == 0
+    with (
+        Relay(daemon.addresses[0]) as network,
+        running(
+            *("listen", "--server", str(network.address), "--name", "alice", "--room", "#dev"),
+            *("--password-file", str(password)),
+        ) as listener,
+    ):
+        until(lambda: b" OK HIST " in network.heard, "it to know where catching up begins")
+        for number in range(5):
+            bob.send(f"CHAT #dev live {number}")
+            assert listener.out().endswith(f"#dev bob: live {number}")
+            network.fail()
+            until(lambda: daemon.stat()["names"] == 1, "the server to notice")
+            bob.send(f"CHAT #dev missed {number}")
+            network.heard.clear()
+            network.work()
+            assert listener.out().endswith(f"#dev bob: missed {number}")
+            until(lambda: b" OK ENTR " in network.heard, "it to be in the room again")
+        assert listener.end(signal.SIGTERM) == 0
