@@ -47,10 +47,11 @@ class Company:
 
     def note_members(self, talk: Talk, reply: Reply) -> None:
         """Remember whom the WHOS of a room has listed."""
+        talk.is_counted = True
         talk.members |= {key_of(name): name for name in first_words(reply.data)}
 
     def note_presence(self, talk: Talk, presence: Presence) -> str:
-        """Note who has come and gone; return it in words, "" if all was known."""
+        """Note who has come and gone; return it in words, "" if that is no news."""
         changed = []
         for name in presence.names:
             if presence.is_here:
@@ -60,7 +61,7 @@ class Company:
                 talk.members[key_of(name)] = name
             elif talk.members.pop(key_of(name), None) is not None:
                 changed.append(name)
-        if not changed:
+        if not changed or not talk.is_counted:
             return ""
         return f"{'here' if presence.is_here else 'gone'}: {_some(changed)}"
 

@@ -204,6 +204,7 @@ class Conversation:
         self._homecoming.connection_lost()
         for talk in self.talks:
             talk.members.clear()
+            talk.is_counted = False
         if self._is_leaving or self.phase is Phase.OVER:
             self._end()
             return

@@ -65,13 +65,13 @@ class Homecoming:
         self._recall.try_again()
         if self._recall.has_mark:
             self._timers.set("recall", now + _STORED_SECONDS, lambda: self._come_back(now, name))
-        else:
+        elif self._recall_count:
             self._timers.set("recall", now + _STORED_SECONDS, self.look)
+        else:
+            self.look()
         self.is_settling = bool(self._mailbag.doubtful)
-        if self.is_settling and self._recall.is_offered:
+        if self.is_settling:
             self._timers.set("settle", now + _SETTLE_SECONDS, self._settle)
-        elif self.is_settling:
-            self._settle()
 
     def resume(self, now: float, name: str) -> None:
         """Make all that has no answer doubtful: the server has lost it, the connection goes on."""

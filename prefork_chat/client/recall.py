@@ -15,6 +15,7 @@ from __future__ import annotations
 
 from collections import deque
 from dataclasses import dataclass
+from math import inf
 from typing import TYPE_CHECKING, Final
 
 from prefork_chat.client.talks import entry_of, talk_name
@@ -31,6 +32,8 @@ MARK_SECONDS: Final = 60.0
 """How often the newest id is asked for, if anything was said since."""
 
 _PAGE: Final = 100
+_MOST_SKEW_SECONDS: Final = 60.0
+"""As far as our clock may be ahead of the server's."""
 _MOST_PAGES: Final = 20
 """Who was away for longer than 2,000 messages pages back himself."""
 
@@ -88,19 +91,18 @@ class Recall:
     def look(self, count: int, then: Callable[[list[tuple[Talk, list[Entry]]]], None]) -> None:
         """Fetch the newest `count` rows, for the first time; `then` gets those that are new.
 
-        With 0 the newest one is only looked at, to know where catching up begins.
+        With 0 it is the newest one, to know where catching up begins.
         """
         if self.is_offered is False:
             then([])
             return
-        number = self._talks.next_number
 
         def answered(reply: Reply) -> None:
             rows = self._rows(reply)
             newest = max((row.id for row in rows), default=0)
             if reply.answer.is_ok and not self._marks:
                 self._marks.extend([_Mark(newest, 0)] * 3)
-            then(self._merge(rows, 0, number) if count else [])
+            then(self._merge(rows, 0, 0, _MOST_SKEW_SECONDS))
 
         self._ask(f"HIST {max(count, 1)}", answered)
 
@@ -213,14 +215,16 @@ class Recall:
         name = self._name()
         return [entry_of(row, name) for row in rows]
 
-    def _merge(self, rows: Sequence[Row], since: int, until: int) -> list[tuple[Talk, list[Entry]]]:
+    def _merge(
+        self, rows: Sequence[Row], since: int, until: int, most_skew_seconds: float = inf
+    ) -> list[tuple[Talk, list[Entry]]]:
         by_talk: dict[Talk, list[Entry]] = {}
         for entry in self._entries(rows):
             by_talk.setdefault(self._talks.get(talk_name(entry)), []).append(entry)
         return [
             (talk, new)
             for talk, fresh in by_talk.items()
-            if (new := self._talks.catch_up(talk, fresh, since, until))
+            if (new := self._talks.catch_up(talk, fresh, since, until, most_skew_seconds))
         ]
 
 

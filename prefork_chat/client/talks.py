@@ -8,6 +8,7 @@ been read. Owned by a `Conversation`.
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from math import inf
 from typing import TYPE_CHECKING, Final
 
 from prefork_chat.client.entries import Entry, Kind, State
@@ -40,6 +41,8 @@ class Talk:
     """The history has nothing older than the first entry."""
     members: dict[str, str] = field(default_factory=dict)
     """Of a room: who is there, by key."""
+    is_counted: bool = False
+    """Of a room: the server has listed the members, so that others are news."""
 
     @property
     def is_room(self) -> bool:
@@ -105,13 +108,21 @@ class Talks:
             talk.unread += 1
             talk.mentions += entry.is_mention or not talk.is_room
 
-    def catch_up(self, talk: Talk, fresh: Sequence[Entry], since: int, until: int) -> list[Entry]:
+    def catch_up(
+        self,
+        talk: Talk,
+        fresh: Sequence[Entry],
+        since: int,
+        until: int,
+        most_skew_seconds: float = inf,
+    ) -> list[Entry]:
         """Merge what the history has from the time after our last look; return what is new.
 
         `fresh`: entries made of rows, ids ascending. Those that we know already, among our entries
         from number `since` on, give these their id. The others are put before the first entry of
         number `until` or later: what came after the new connection. Messages that are known to have
-        arrived are matched before those whose fate is open, so that no row speaks for two.
+        arrived are matched before those whose fate is open, so that no row speaks for two; nor does
+        one speak for such a message that is older than it, by more than clocks differ.
         """
         known = {entry.row_id for entry in talk.entries if entry.row_id}
         without_row: dict[tuple[str, str], list[Entry]] = {}
@@ -125,7 +136,8 @@ class Talks:
             if entry.row_id in known:
                 continue
             known.add(entry.row_id)
-            if alike := without_row.get(_likeness(entry), []):
+            alike = without_row.get(_likeness(entry), [])
+            if alike and not _is_later(alike[0], entry, most_skew_seconds):
                 alike.pop(0).row_id = entry.row_id
             else:
                 missed.append(entry)
@@ -199,6 +211,12 @@ def talk_name(entry: Entry) -> str:
 
 def _likeness(entry: Entry) -> tuple[str, str]:
     return key_of(entry.sender.removeprefix(GUEST)), entry.text
+
+
+def _is_later(entry: Entry, row: Entry, most_skew_seconds: float) -> bool:
+    """Say whether a message of ours was written after the row that is like it."""
+    is_open = entry.state in (State.SENT, State.UNSURE)
+    return is_open and entry.time > row.time + most_skew_seconds
 
 
 def _may_have_a_row(entry: Entry) -> bool:

@@ -95,7 +95,9 @@ class Server:
         rows = [
             (i, row)
             for i, row in enumerate(self.rows, 1)
-            if after < i < before and (not peer or peer in row[:2])
+            if after < i < before
+            and (not peer or peer in row[:2])
+            and ("alice" in row[:2] or row[1].startswith("#"))
         ]
         chosen = rows[:count] if after else rows[-count:]
         more = int(len(rows) > len(chosen))
@@ -138,12 +140,18 @@ class Wire:
         for _ in range(1000):
             if self.carry():
                 continue
-            at = self.conversation.wake_at()
-            if at is None or at > self.now + 5 or not self.is_up:
+            if not self.pass_time():
                 return
-            self.now = max(self.now, at)
-            self.conversation.tick(self.now)
         raise AssertionError("the conversation does not come to rest")
+
+    def pass_time(self) -> bool:
+        """Let the time pass until the conversation wakes; False if that is not soon."""
+        at = self.conversation.wake_at()
+        if at is None or at > self.now + 5 or not self.is_up:
+            return False
+        self.now = max(self.now, at)
+        self.conversation.tick(self.now)
+        return True
 
     def carry(self) -> bool:
         """Carry what there is once to the server and back; say whether there was anything."""
