@@ -164,7 +164,7 @@ class Leaving:
         room = MOST_MOVES - len(self._moves)
         if not targets or room <= 0:
             return
-        clients = self._clients.by_fd.values()
+        clients = self._clients.everybody()
         movable = (connection for connection in clients if self._may_move(connection, now))
         for connection in list(islice(movable, room)):
             if connection.backlog is not None and not connection.backlog.protect(

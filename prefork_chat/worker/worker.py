@@ -139,7 +139,7 @@ class _Worker:
         """Take over the sessions of the predecessor; return their slots.
 
         Without the garbage collector, which would look at ten thousand new objects again and again
-        and find nothing: a third of the time.
+        and find nothing: a third of the time. Nor does it look at them later.
         """
         inheritance = self._inheritance
         started_ns = monotonic_ns()
@@ -149,6 +149,7 @@ class _Worker:
             loop.adopt([held for held in mine if held.t_id == t_id])
             for t_id, loop in enumerate(self._loops)
         ]
+        gc.freeze()
         gc.enable()
         if mine:
             self._log.info(
