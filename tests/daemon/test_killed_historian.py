@@ -28,7 +28,8 @@ FAST_RESPAWN = {
 
 
 def historian_pid(daemon: Daemon) -> int:
-    return int(daemon.log.events(log.ATTENDANT_SPAWNED)[-1]["pid"])
+    spawned = daemon.log.events(log.ATTENDANT_SPAWNED, name="historian")
+    return int(spawned[-1]["pid"])
 
 
 def kill_historian(daemon: Daemon) -> None:
@@ -113,7 +114,7 @@ def test_a_reload_replaces_the_historian_while_people_talk(start_daemon: StartDa
     alice.send(*(f"CHAT bob message {number}" for number in range(100)))
     daemon.signal(signal.SIGHUP)
     alice.send(*(f"CHAT bob message {number}" for number in range(100, 200)))
-    daemon.log.wait_for(log.ATTENDANT_READY, generation=2)
+    daemon.log.wait_for(log.ATTENDANT_READY, name="historian", generation=2)
     assert daemon.log.events(log.REPLACEMENT_FINISHED, reason="reload")
     for number in range(200):
         bob.expect(f"CHAT alice message {number}")
