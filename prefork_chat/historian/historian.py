@@ -64,6 +64,9 @@ RETRY_SECONDS: Final = 1.0
 AGAIN_SECONDS: Final = 0.5
 """Until somebody whom stored messages did not reach is sent them again, if he is here."""
 
+INDEX_REST: Final = 3.0
+"""Times as long as it has indexed it rests: at most a quarter of a CPU goes into the index."""
+
 RETENTION_SECONDS: Final = 60.0
 """How often to look whether there is something to forget."""
 
@@ -103,6 +106,7 @@ class _Historian:
         self._next_try = 0.0
         self._next_look = 0.0
         self._next_check = 0.0
+        self._index_at = 0.0
         self._callers: dict[bytes, float] = {}
         self._woken, self._waker = socket.socketpair()
         self._is_told_to_end = False
@@ -160,9 +164,9 @@ class _Historian:
         now = time.monotonic()
         if self._archive is None:
             return max(0.0, min(self._beat_seconds, self._next_try - now))
-        if self._indexer is not None and self._indexer.is_behind:
-            return 0.0
         due = [at - now for at in self._callers.values()]
+        if self._indexer is not None and self._indexer.is_behind:
+            due.append(self._index_at - now)
         return max(0.0, min(self._beat_seconds, *due)) if due else self._beat_seconds
 
     # The turn
@@ -308,8 +312,10 @@ class _Historian:
             if now >= self._next_check:
                 self._next_check = now + self._beat_seconds
                 self._archive.check()
-            if self._indexer.is_behind:
+            if self._indexer.is_behind and now >= self._index_at:
                 self._indexer.advance()
+                done = time.monotonic()
+                self._index_at = done + INDEX_REST * (done - now)
             elif now >= self._next_look and not self._retention.advance(_now_ms()):
                 self._next_look = now + RETENTION_SECONDS
         except (sqlite3.Error, OSError) as error:

@@ -5,7 +5,7 @@ names himself by his account and the rooms by their names; who he is, and that h
 is for the caller to have checked. Nothing here waits for the writer. Raises sqlite3.Error.
 
 Every query is a union of parts of indexes, each limited, in one chunk after the other until there
-is enough: 0.2 ms for the last 50 of a user among a million (one condition with OR took 5.9).
+is enough: 0.3 ms for the last 50 of a user among a million (one condition with OR took 5.9).
 """
 
 from __future__ import annotations
@@ -25,6 +25,10 @@ if TYPE_CHECKING:
 
 MOST_LINES: Final = 500
 """The most that one question is answered with."""
+
+MOST_CHUNKS: Final = 64
+"""Chunks that are looked through at once: first one, then twice as many each time. Who has said
+much is found in the first few, and who has said little costs 1 us a chunk."""
 
 Part: TypeAlias = tuple[str, str]
 """An index and a condition of its messages; made of numbers only, so it may be part of a query."""
@@ -192,18 +196,20 @@ def look_through(
     chunks = range(first, last + 1)
     end = f"ORDER BY id {wanted.order} LIMIT {wanted.limit}"
     bounds = f"id > {above:d} AND {wanted.bounds('id')}"
-    limited = (
+    # UNION, not UNION ALL: what somebody said to himself is in two of them.
+    query = " UNION ".join(
         f"SELECT * FROM (SELECT id FROM messages INDEXED BY {index} "
-        f"WHERE id >> {CHUNK_SHIFT} = :chunk AND {condition} AND {bounds} {end})"
+        f"WHERE id >> {CHUNK_SHIFT} IN (%(chunks)s) AND {condition} AND {bounds} {end})"
         for index, condition in parts
     )
-    # UNION, not UNION ALL: what somebody said to himself is in two of them.
-    query = f"{' UNION '.join(limited)} {end}"
+    ordered = chunks if wanted.after else chunks[::-1]
     found: list[int] = []
-    for chunk in chunks if wanted.after else reversed(chunks):
-        found += [id_ for (id_,) in connection.execute(query, {"chunk": chunk})]
-        if len(found) >= wanted.limit:
-            break
+    position, width = 0, 1
+    while position < len(ordered) and len(found) < wanted.limit:
+        some = ", ".join(map(str, ordered[position : position + width]))
+        rows = connection.execute(f"{query % {'chunks': some}} {end}")
+        found += [id_ for (id_,) in rows]
+        position, width = position + width, min(2 * width, MOST_CHUNKS)
     return found[: wanted.limit]
 
 

@@ -52,6 +52,7 @@ class Ingress:
         self._log: Final = get_logger(ingress=config.name)
         self._source: Source | None = None
         self._open_at = 0.0
+        self._has_failed = False
         self._taken_at = 0.0
         self._read: deque[bytes] = deque()
         self._credit = float(config.burst_lines)
@@ -137,7 +138,11 @@ class Ingress:
                 case "posix-queue":
                     self._source = PosixSource(self._config.path)
         except (ChannelError, OSError) as error:
-            self._tell(now, INGRESS_FAILED, str(error))
+            if not self._has_failed:
+                self._has_failed = True
+                self._log.warning(INGRESS_FAILED, reason=str(error))
+        else:
+            self._has_failed = False
 
     def _take(self, now: float) -> bool:
         """Take what is there in one go; False if there is nothing."""
@@ -145,8 +150,8 @@ class Ingress:
             return False
         try:
             lines = self._source.take()
-        except (ChannelError, OSError) as error:
-            self._tell(now, INGRESS_FAILED, str(error))
+        except (ChannelError, OSError):
+            # Gone: perhaps because a reload has taken it away, and us next. Else it is told soon.
             self._source.close()
             self._source = None
             self._open_at = now + _RETRY_SECONDS

@@ -15,7 +15,6 @@ from __future__ import annotations
 
 import contextlib
 import os
-import socket
 from time import monotonic
 from typing import TYPE_CHECKING, Final, NamedTuple
 
@@ -24,7 +23,7 @@ from prefork_chat.chat import outcomes
 from prefork_chat.protocol.decoder import Decoder
 from prefork_chat.worker import counters, progress, spill
 from prefork_chat.worker.backlog import Backlog
-from prefork_chat.worker.connection import Connection
+from prefork_chat.worker.dormant import connect, may_sleep
 from prefork_chat.worker.moves import is_note
 from prefork_chat.worker.spill import Spill
 
@@ -35,10 +34,12 @@ if TYPE_CHECKING:
     from prefork_chat.inheritance import Inheritance
     from prefork_chat.keeping import Keep
     from prefork_chat.registry.slots import Held
+    from prefork_chat.worker.connection import Connection
     from prefork_chat.worker.journal import Record
     from prefork_chat.worker.transaction import Parts, Transaction
 
 _NOTHING: Final = -1
+_NOT_KEPT: Final = (_NOTHING, _NOTHING)
 
 
 class Adopted(NamedTuple):
@@ -84,10 +85,10 @@ class Adoption:
         self._rooms.restore(record, is_settled=is_settled)
         if record is not None:
             self._transaction.redo(record, missing)
-        for connection in self._clients.by_fd.values():
+        for connection in self._clients.by_fd.values():  # who is dormant is in no room
             self._rooms.catch_up(connection)
             self._rooms.presence.begin_all(connection, anew=True)
-        expelled = self._clients.by_slot.get(suspect)
+        expelled = self._clients.of_slot(suspect)
         if expelled is not None:
             self._log.error(log.CLIENT_EXPELLED, slot=suspect)
             self._departures.begin(expelled, now, outcomes.expelled())
@@ -102,19 +103,28 @@ class Adoption:
         greet: Callable[[Connection], None],
         now: float,
     ) -> dict[tuple[int, int], bytes]:
-        """Make connections of all sessions; return the keys of those whose sockets are gone."""
+        """Take all sessions over; return the keys of those whose sockets are gone."""
         missing: dict[tuple[int, int], bytes] = {}
+        dormant: dict[int, Held] = {}
+        awake = set() if record is None else {*record.unread, *record.departing}
+        words = self._registry.progress
+        kept = self._kept
         for held in sessions:
-            connection = self._connect_kept(held.slot, held.generation)
-            if connection is None:
-                missing[held.slot, held.generation] = held.name.lower()
-                self._registry.free(held.slot, held.generation)
+            slot = held.slot
+            generation, fd = kept.get(slot, _NOT_KEPT)
+            if generation != held.generation:
+                missing[slot, held.generation] = held.name.lower()
+                self._registry.free(slot, held.generation)
+            elif record is not None and may_sleep(held, words[slot]) and slot not in awake:
+                dormant[fd] = held
             else:
+                connection = connect(slot, generation, words[slot], fd)
                 self._restore(connection, held.name, record, now)
                 if record is None and connection.flags & progress.GREETED:
                     self._tell_of_the_loss(connection)
                 if not connection.flags & progress.GREETED:
                     greet(connection)
+        self._clients.add_dormant(dormant)
         self._restore_backlogs(record)
         for connection in self._clients.by_fd.values():
             if connection.flags & progress.TORN and connection.backlog is None:
@@ -138,7 +148,7 @@ class Adoption:
             members.publish_counts()
             os.close(given.fd)
             return None
-        connection = _connect(given.slot, given.generation, held.progress, given.fd)
+        connection = connect(given.slot, given.generation, held.progress, given.fd)
         self._restore(connection, held.name, None, now)
         members.publish_counts()
         self._rooms.passages.settle_in(connection)
@@ -165,13 +175,6 @@ class Adoption:
             for slot, generation, words in record.rooms.memberships:
                 if registry.generations[slot] == generation:
                     self._clients.members.store(slot, words)
-
-    def _connect_kept(self, slot: int, generation: int) -> Connection | None:
-        """Make a connection of a slot and its kept socket, None if that was not kept."""
-        kept_generation, fd = self._kept.get(slot, (_NOTHING, _NOTHING))
-        if kept_generation != generation:
-            return None
-        return _connect(slot, generation, self._registry.progress[slot], fd)
 
     def _restore(
         self, connection: Connection, name: bytes, record: Record | None, now: float
@@ -258,13 +261,6 @@ class Adoption:
         if backlog.pending_bytes:
             connection.written = backlog.end
             self._clients.resume_backlog(connection, backlog)
-
-
-def _connect(slot: int, generation: int, word: int, fd: int) -> Connection:
-    """Make a connection of a slot's word and a socket."""
-    family = socket.AF_UNIX if word & progress.LOCAL else socket.AF_INET
-    client = socket.SocketType(family, socket.SOCK_STREAM, 0, fd)
-    return Connection(client, slot, generation, word)
 
 
 def _session_of(path: Path) -> tuple[int, int]:

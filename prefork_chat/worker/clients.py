@@ -18,13 +18,16 @@ from typing import TYPE_CHECKING, Final
 from prefork_chat import keeping, log
 from prefork_chat.worker import progress
 from prefork_chat.worker.backlog import Backlog
+from prefork_chat.worker.dormant import Dormant
 from prefork_chat.worker.members import Members
 from prefork_chat.worker.spill import Spill
 
 if TYPE_CHECKING:
+    from collections.abc import Collection, Mapping
     from pathlib import Path
 
     from prefork_chat.inheritance import Inheritance
+    from prefork_chat.registry.slots import Held
     from prefork_chat.worker.connection import Connection, Pause
     from prefork_chat.worker.events import Events
 
@@ -39,16 +42,19 @@ of FIN, and RST can take our last words away from the client."""
 class Clients:
     """All connections of a loop.
 
-    Every joined connection is in `present` or, while it has a backlog, in `behind`, by key (folded
-    name). `touched` are the connections with lines in `out`, each once. `unread` are those with
-    more to read than was read, with their last event. `members` are those in rooms. `lost` are
-    given up; they are closed when what their loss caused has been recorded. `released` are on their
-    way to other workers, by slot: nobody serves them until they are taken over. `answered` are
-    (connection, spill, position, is_over) of slow readers: all up to that position is answered for,
-    and maybe the spill is over.
+    Of adopted clients whom nobody has needed yet there is none: they are *dormant*, and wake when
+    they are asked for by `wake`, `find`, `of_slot`, `of_session` or `everybody`. The others are in
+    `by_fd` and `by_slot` and, once joined, in `present` or, while there is a backlog, in `behind`,
+    by key (folded name). `touched` are the connections with lines in `out`, each once. `unread` are
+    those with more to read than was read, with their last event. `members` are those in rooms.
+    `lost` are given up; they are closed when what their loss caused has been recorded. `released`
+    are on their way to other workers, by slot: nobody serves them until they are taken over.
+    `answered` are (connection, spill, position, is_over) of slow readers: all up to that position
+    is answered for, and maybe the spill is over.
     """
 
     __slots__ = (
+        "_dormant",
         "_epoll",
         "_is_exact",
         "_keeper",
@@ -78,6 +84,7 @@ class Clients:
         self._keeper = inheritance.keeper
         self._is_exact = inheritance.config.server.durability == "exact"
         self.spills = inheritance.spills
+        self._dormant = Dormant(inheritance)
         self._withdrawn: list[Connection] = []
         self._over: deque[tuple[int, int]] = deque()
         self.by_fd: dict[int, Connection] = {}
@@ -98,6 +105,33 @@ class Clients:
         self.by_slot[connection.slot] = connection
         self._epoll.register(connection.fd, READABLE)
 
+    def add_dormant(self, sessions: Mapping[int, Held]) -> None:
+        """Begin to read adopted clients, by their sockets; they wake when they are needed."""
+        register = self._epoll.register
+        for fd in sessions:
+            register(fd, READABLE)
+        self._dormant.add(sessions)
+
+    def wake(self, fd: int) -> Connection | None:
+        """Return the connection of a dormant client, who is dormant no more; None if none is."""
+        connection = self._dormant.wake(fd)
+        if connection is not None:
+            self.by_fd[fd] = connection
+            self.by_slot[connection.slot] = connection
+            self.enter(connection)
+        return connection
+
+    def everybody(self) -> Collection[Connection]:
+        """Return the connections of all clients, now that nobody is dormant any more."""
+        for fd in self._dormant.fds():
+            self.wake(fd)
+        return self.by_fd.values()
+
+    @property
+    def count(self) -> int:
+        """Clients, awake or dormant (any thread)."""
+        return len(self.by_fd) + len(self._dormant)
+
     def enter(self, connection: Connection) -> None:
         """Make a connection whose session has its name reachable by it."""
         connection.flags |= progress.JOINED
@@ -106,11 +140,16 @@ class Clients:
 
     def find(self, key: bytes) -> Connection | None:
         """Return the joined connection of that folded name, None if it is not at this loop."""
-        return self.present.get(key) or self.behind.get(key)
+        connection = self.present.get(key) or self.behind.get(key)
+        return connection or self.wake(self._dormant.fd_of_name(key))
+
+    def of_slot(self, slot: int) -> Connection | None:
+        """Return the connection of whoever has a slot, None if he is not at this loop."""
+        return self.by_slot.get(slot) or self.wake(self._dormant.fd_of_slot(slot))
 
     def of_session(self, slot: int, generation: int) -> Connection | None:
         """Return the connection of a session, None if it is not (or no longer) at this loop."""
-        connection = self.by_slot.get(slot)
+        connection = self.of_slot(slot)
         return connection if connection and connection.generation == generation else None
 
     def withdraw(self, connection: Connection) -> None:

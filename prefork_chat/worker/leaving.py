@@ -174,7 +174,7 @@ class Leaving:
         room = MOST_MOVES - len(self._moves)
         if not targets or room <= 0:
             return
-        clients = self._clients.by_fd.values()
+        clients = self._clients.everybody()
         movable = (
             connection
             for connection in clients

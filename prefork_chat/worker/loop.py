@@ -183,7 +183,7 @@ class Loop:
     def load(self) -> int:
         """Clients that this loop has, those on their way to or from it included (any thread)."""
         coming = len(self._newcomers) + len(self._given)
-        return coming + len(self._clients.by_fd) + len(self._clients.released)
+        return coming + self._clients.count + len(self._clients.released)
 
     @property
     def is_deserted(self) -> bool:
@@ -251,7 +251,7 @@ class Loop:
                 # Asked only now: what came while we waited for the turn is in it, too.
                 self._turn(self._epoll.poll(0, MOST_EVENTS))
         with self._turn_lock:
-            for connection in list(self._clients.by_fd.values()):
+            for connection in list(self._clients.everybody()):
                 self._transaction.lose(connection)
             self._transaction.carry_out()
 
@@ -264,7 +264,7 @@ class Loop:
         for fd, event in events:
             connection = by_fd.get(fd)
             if connection is None:
-                self._attend(fd, now)
+                self._attend(fd, event, now)
             elif event == EPOLLIN and not connection.pauses:
                 self._read(connection, event, now)
             else:
@@ -293,8 +293,8 @@ class Loop:
         elif event & ~EPOLLOUT:
             self._read(connection, event, now)
 
-    def _attend(self, fd: int, now: float) -> None:
-        """Handle an event that is not a client's."""
+    def _attend(self, fd: int, event: int, now: float) -> None:
+        """Handle an event that is not a client's, or one of a client who was dormant."""
         if fd == self._inbox.fileno():
             self._inbox_at = now
             self._read_inbox()
@@ -304,6 +304,8 @@ class Loop:
             self._foster_given(now)
             if self._stop_by is not None and not self._is_stopping:
                 self._begin_to_stop(now)
+        elif (connection := self._clients.wake(fd)) is not None:
+            self._look_after(connection, event, now)
         else:
             self._routes.unblock(fd)
 
@@ -600,7 +602,7 @@ class Loop:
         if self._is_leaving:
             self._is_leaving = False
             self._leaving.recall(now)
-        for connection in self._clients.by_fd.values():
+        for connection in self._clients.everybody():
             self._say_stopping(connection)
 
     def _say_stopping(self, connection: Connection) -> None:
@@ -658,7 +660,7 @@ class Loop:
         for connection in self._departures.due(now):
             self._transaction.lose(connection)
         block = self._block
-        block[table.CLIENTS] = len(self._clients.by_fd)
+        block[table.CLIENTS] = self._clients.count
         block[table.LINES] = self._lines
         block[table.DELIVERED] = self._receipts.delivered
         block[table.REFUSED] = self._refused

@@ -60,14 +60,14 @@ class Operator:
         match directive:
             case Note(text):
                 line = outcomes.operator_says(text)
-                return sum(self._say(each, line) for each in self._clients.by_fd.values())
+                return sum(self._say(each, line) for each in self._clients.everybody())
             case Tell(name, text):
                 found = self._find(name)
                 return sum(self._say(each, outcomes.operator_says(text)) for each in found)
             case Kick(name, terms):
                 return self._dismiss(self._find(name), outcomes.kicked(terms), now)
             case Expel(target, terms):
-                found = [each for each in self._clients.by_fd.values() if _is_at(each, target)]
+                found = [each for each in self._clients.everybody() if _is_at(each, target)]
                 return self._dismiss(found, outcomes.banned(terms), now)
             case Mute(name):
                 found = self._find(name)

@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import os
 import signal
+import threading
 from contextlib import ExitStack
 from typing import TYPE_CHECKING
 
+import pytest
+
 from prefork_chat import log
-from tests.daemon.registered import register
+from tests.daemon.registered import PASSWORD, register
 from tests.daemon.test_history import come, stored
 from tests.harness.waiting import until
 
@@ -130,3 +133,47 @@ def test_what_was_said_at_the_very_end_is_stored(start_daemon: StartDaemon) -> N
         until(lambda: daemon.log.has_ended, "the daemon to end")
     confirmed = sum(line == "OK CHAT bob" for line in answers)
     assert len(stored(daemon, "bob")) >= confirmed
+
+
+@pytest.mark.parametrize("is_reached", [True, False])
+def test_what_waits_for_a_slow_reader_is_stored_when_it_has_reached_him(
+    start_daemon: StartDaemon,
+    is_reached: bool,
+) -> None:
+    daemon = start_daemon(workers=2, limits_client_pending_bytes=65536, **FAST_RESPAWN)
+    register(daemon, "alice", "bob")
+    bob = daemon.connect(receive_bytes=4096)
+    bob.ask(f"JOIN bob {PASSWORD}", "OK JOIN bob")
+    alice, witness = come(daemon, "alice"), daemon.join("witness")
+    filler = "x" * 900
+    sent = 0
+    outcomes: dict[str, str] = {}
+    while not any(outcome.startswith("ERR CHAT BUSY") for outcome in outcomes.values()):
+        alice.send(*(f"@{n} CHAT bob {n} {filler}" for n in range(sent, sent + 50)))
+        sent += 50
+        alice.send("CHAT witness done?")
+        for answer in alice.read_until("OK CHAT witness")[:-1]:
+            tag, _, outcome = answer.partition(" ")
+            outcomes[tag] = outcome
+        witness.expect("CHAT alice done?")
+    for p_id in (0, 1):
+        daemon.replace_worker(p_id)
+    kill_historian(daemon)
+    came: list[str] = []
+    reading = threading.Thread(target=lambda: came.extend(bob.read_until("CHAT alice end")))
+    if is_reached:
+        reading.start()
+    else:
+        bob.close()
+    while len(outcomes) < sent:
+        tag, _, outcome = alice.read_line().partition(" ")
+        if tag.startswith("@"):
+            outcomes[tag] = outcome
+    confirmed = {int(tag[1:]) for tag, outcome in outcomes.items() if outcome == "OK CHAT bob"}
+    kept = [int(line.split(" ")[1]) for line in stored(daemon, "bob") if filler in line]
+    assert sorted(kept) == sorted(confirmed)
+    if is_reached:
+        alice.ask("CHAT bob end", "OK CHAT bob")
+        reading.join()
+        numbers = [int(line.split(" ")[2]) for line in came[:-1]]
+        assert sorted(numbers) == sorted(confirmed)

@@ -8,6 +8,8 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from prefork_chat import log
+from prefork_chat.channels.ipc import SysvQueue, system_v_key
+from prefork_chat.channels.key import PROJECT
 from prefork_chat.config import IngressConfig, LogConfig
 from prefork_chat.log import configure
 from prefork_chat.porter.ingress import PATIENCE_SECONDS, Ingress
@@ -223,7 +225,27 @@ def test_a_source_that_goes_away_is_opened_again(
     os.close(write_end)
 
 
-def test_a_queue_that_is_removed_is_told_and_looked_for(
+def test_a_queue_that_is_removed_is_looked_for_and_told_if_it_stays_away(
+    make: Callable[..., Ingress], door: Door, tmp_path: Path
+) -> None:
+    (tmp_path / "key").touch()
+    ingress = make(kind="sysv-queue", path=str(tmp_path / "key"))
+    queue = SysvQueue.create(system_v_key(tmp_path / "key", PROJECT), 1024)
+    try:
+        joined(ingress, door)
+        queue.put(memoryview(b"CHAT bob hi"), 1, 0)
+        ingress.advance(2.0)
+        assert door.heard() == ["CHAT bob hi"]
+    finally:
+        queue.remove()
+    ingress.advance(3.0)
+    assert log.INGRESS_FAILED not in (tmp_path / "log").read_text(), "a reload may be under way"
+    for now in (4.1, 5.2, 6.3):
+        ingress.advance(now)
+    assert (tmp_path / "log").read_text().count(log.INGRESS_FAILED) == 1
+
+
+def test_a_queue_that_is_not_there_is_told_and_looked_for(
     make: Callable[..., Ingress], door: Door, tmp_path: Path
 ) -> None:
     ingress = make(kind="sysv-queue", path=str(tmp_path / "key"))
