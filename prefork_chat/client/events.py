@@ -5,9 +5,8 @@ Screens that draw everything anew may ignore all but `Asked`; those that only ap
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from enum import Enum, auto
-from typing import TYPE_CHECKING, TypeAlias
+from typing import TYPE_CHECKING, NamedTuple, TypeAlias
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -26,23 +25,20 @@ class Question(Enum):
     NEW_PASSWORD = auto()
 
 
-@dataclass(frozen=True, slots=True)
-class Added:
+class Added(NamedTuple):
     """An entry stands at the end of a talk."""
 
     talk: Talk
     entry: Entry
 
 
-@dataclass(frozen=True, slots=True)
-class Changed:
+class Changed(NamedTuple):
     """More is known about a message of ours."""
 
     entry: Entry
 
 
-@dataclass(frozen=True, slots=True)
-class Recalled:
+class Recalled(NamedTuple):
     """The history had these. `is_news`: they were missed, and have not been shown before."""
 
     talk: Talk
@@ -50,8 +46,7 @@ class Recalled:
     is_news: bool
 
 
-@dataclass(frozen=True, slots=True)
-class Asked:
+class Asked(NamedTuple):
     """The person is to be asked; `reason` says why."""
 
     question: Question

@@ -16,7 +16,7 @@ from __future__ import annotations
 from collections import deque
 from dataclasses import dataclass
 from math import inf
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Final, NamedTuple
 
 from prefork_chat.client.talks import entry_of, talk_name
 from prefork_chat.client.wire import Row, parse_row
@@ -38,8 +38,7 @@ _MOST_PAGES: Final = 20
 """Who was away for longer than 2,000 messages pages back himself."""
 
 
-@dataclass(frozen=True, slots=True)
-class _Mark:
+class _Mark(NamedTuple):
     """The newest `row` at some time, and the `number` that our next entry had then."""
 
     row: int

@@ -8,8 +8,7 @@ no server should send is `Strange` and harmless. Nothing here raises. Pure.
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass
-from typing import Final, TypeAlias
+from typing import Final, NamedTuple, TypeAlias
 
 from prefork_chat.protocol.replies import MAX_LINE_BYTES
 from prefork_chat.protocol.text import clean
@@ -26,8 +25,7 @@ _is_time = re.compile(
 ).fullmatch
 
 
-@dataclass(frozen=True, slots=True)
-class Answer:
+class Answer(NamedTuple):
     """The `OK` or `ERR` that ends a command. `text`: fields of an OK, an ERR's words after CODE."""
 
     tag: str
@@ -41,8 +39,7 @@ class Answer:
         return not self.code
 
 
-@dataclass(frozen=True, slots=True)
-class Data:
+class Data(NamedTuple):
     """One of the lines before an `OK`."""
 
     tag: str
@@ -50,8 +47,7 @@ class Data:
     fields: str
 
 
-@dataclass(frozen=True, slots=True)
-class Message:
+class Message(NamedTuple):
     """Somebody speaks: to us, or, with a `room`, in that room."""
 
     room: str
@@ -59,15 +55,13 @@ class Message:
     text: str
 
 
-@dataclass(frozen=True, slots=True)
-class Note:
+class Note(NamedTuple):
     """The server or its operator speaks."""
 
     text: str
 
 
-@dataclass(frozen=True, slots=True)
-class Presence:
+class Presence(NamedTuple):
     """People have come to a room (or are there), or have left it."""
 
     room: str
@@ -75,8 +69,7 @@ class Presence:
     names: tuple[str, ...]
 
 
-@dataclass(frozen=True, slots=True)
-class Strange:
+class Strange(NamedTuple):
     """A line that this client does not know."""
 
     text: str
@@ -85,8 +78,7 @@ class Strange:
 ServerLine: TypeAlias = Answer | Data | Message | Note | Presence | Strange
 
 
-@dataclass(frozen=True, slots=True)
-class Row:
+class Row(NamedTuple):
     """One row of the history; `time` is in seconds since the epoch, 0 if it was not readable."""
 
     id: int

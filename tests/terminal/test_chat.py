@@ -65,7 +65,7 @@ def test_what_is_being_typed_stays_while_messages_come(
 ) -> None:
     alice = open_chat(address_of(daemon), "alice", *flags)
     bob = daemon.join("bob")
-    typed = "this is typed while a hundred messages a second come"
+    typed = "typed in a flood of messages"
     bob.send("CHAT alice first")
     alice.wait_for("bob: first")
     started = time.monotonic()
