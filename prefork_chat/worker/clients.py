@@ -215,8 +215,13 @@ class Clients:
             if connection.inquiry is not None:  # answered; the line may be in our memory only
                 self.unread[connection.fd] = select.EPOLLIN
 
-    def add_unread(self, events: list[tuple[int, int]]) -> list[tuple[int, int]]:
-        """Add those who have more to read than was read to the events of this turn."""
+    def begin_turn(self, events: list[tuple[int, int]]) -> list[tuple[int, int]]:
+        """Wake who is dormant and has an event; add those with more to read than was read."""
+        if self._dormant:
+            for fd, _ in events:  # in a row: each just before it is read takes twice as long
+                self.wake(fd)
+        if not self.unread:
+            return events
         unread, self.unread = self.unread, {}
         for fd, _ in events:
             unread.pop(fd, None)

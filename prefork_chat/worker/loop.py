@@ -259,12 +259,10 @@ class Loop:
         now = monotonic()
         by_fd = self._clients.by_fd
         self._events.is_watched = self._consoles[WATCHED]
-        if self._clients.unread:
-            events = self._clients.add_unread(events)
-        for fd, event in events:
+        for fd, event in self._clients.begin_turn(events):
             connection = by_fd.get(fd)
             if connection is None:
-                self._attend(fd, event, now)
+                self._attend(fd, now)
             elif event == EPOLLIN and not connection.pauses:
                 self._read(connection, event, now)
             else:
@@ -293,8 +291,8 @@ class Loop:
         elif event & ~EPOLLOUT:
             self._read(connection, event, now)
 
-    def _attend(self, fd: int, event: int, now: float) -> None:
-        """Handle an event that is not a client's, or one of a client who was dormant."""
+    def _attend(self, fd: int, now: float) -> None:
+        """Handle an event that is not a client's."""
         if fd == self._inbox.fileno():
             self._inbox_at = now
             self._read_inbox()
@@ -304,8 +302,6 @@ class Loop:
             self._foster_given(now)
             if self._stop_by is not None and not self._is_stopping:
                 self._begin_to_stop(now)
-        elif (connection := self._clients.wake(fd)) is not None:
-            self._look_after(connection, event, now)
         else:
             self._routes.unblock(fd)
 
