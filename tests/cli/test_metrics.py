@@ -74,7 +74,8 @@ def test_what_people_do_is_counted(daemon: Daemon) -> None:
     )
     for process in ("worker0", "worker1", "supervisor"):
         assert now["process_resident_memory_bytes", process] > 1_000_000
-        assert now["process_cpu_seconds_total", process] > 0
+        assert now["process_cpu_seconds_total", process] >= 0  # a fork has hardly begun
+    assert now["process_cpu_seconds_total", "supervisor"] > 0
     assert all(now["worker_heartbeat_age_seconds", worker] < 10 for worker in "01")
 
 
