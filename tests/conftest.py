@@ -14,8 +14,10 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
     from pathlib import Path
 
-# Under nohup it is ignored, and everything that we start would inherit that.
+# Under nohup the one is ignored, in the background of a shell the other, and everything that we
+# start would inherit that.
 signal.signal(signal.SIGHUP, signal.SIG_DFL)
+signal.signal(signal.SIGINT, signal.default_int_handler)
 
 # A machine that is busy with other tests is slow, not wrong.
 settings.register_profile("patient", deadline=None)
