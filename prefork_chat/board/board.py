@@ -13,7 +13,7 @@ import time
 from typing import TYPE_CHECKING, Final
 
 from prefork_chat.board import layout
-from prefork_chat.channels.errors import ChannelError, NoServer, NotPermitted
+from prefork_chat.channels.errors import ChannelError, NoServer, NotPermitted, ObjectTaken
 from prefork_chat.channels.ipc import SysvMemory, system_v_key
 
 if TYPE_CHECKING:
@@ -36,12 +36,17 @@ class Board:
         self._words: Final = memory.view[: layout.SIZE_BYTES // 8 * 8].cast("B").cast("Q")
 
     @classmethod
-    def open_to_write(cls, key: int) -> tuple[Board, Figures | None]:
+    def open_to_write(cls, key: int, maker_pid: int) -> tuple[Board, Figures | None]:
         """Attach the segment that was made for us; return what a writer before us has left, too.
 
-        Raises ChannelError.
+        `maker_pid`: who has made it, or gone on after whoever did. Raises ChannelError, and that is
+        ObjectTaken if somebody else who lives made it: two files may have one ftok(3) key.
         """
-        board = cls(SysvMemory.open(key))
+        memory = SysvMemory.open(key)
+        if memory.has_other_maker(maker_pid):
+            memory.close()
+            raise ObjectTaken(f"shared memory {key:#010x} is that of another program")
+        board = cls(memory)
         head = layout.HEAD.pack(layout.MAGIC, layout.VERSION, layout.SIZE_BYTES)
         view = board._memory.view
         before: Figures | None = None

@@ -28,6 +28,7 @@ from prefork_chat.channels.errors import (
     ObjectRemoved,
     ObjectTaken,
 )
+from prefork_chat.channels.process import has_lived_since
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -283,6 +284,11 @@ class SysvMemory:
         """Attach an existing one."""
         with _told(f"shared memory {key:#010x}"):
             return cls(sysv_ipc.SharedMemory(key))
+
+    def has_other_maker(self, pid: int) -> bool:
+        """Say whether a process that is not `pid` made it, and lives."""
+        maker = int(self._memory.creator_pid)
+        return maker != pid and has_lived_since(maker, int(self._memory.last_change_time))
 
     def close(self) -> None:
         """Detach; views of `view` must be gone."""

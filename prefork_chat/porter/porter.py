@@ -21,7 +21,7 @@ from typing import TYPE_CHECKING, Final
 from prefork_chat import __version__, bulletin
 from prefork_chat.addresses import parse_address
 from prefork_chat.board.board import Board, key_of
-from prefork_chat.channels.errors import ChannelError
+from prefork_chat.channels.errors import ChannelError, ObjectTaken
 from prefork_chat.config import resolve_state_dir
 from prefork_chat.log import BOARD_FAILED, get_logger
 from prefork_chat.observing.exposition import expose
@@ -150,7 +150,9 @@ class Porter:
         """Bring the board up to date."""
         try:
             if self._board is None:
-                self._board, before = Board.open_to_write(key_of(self._directory))
+                self._board, before = Board.open_to_write(
+                    key_of(self._directory), self._supervisor_pid
+                )
                 self._tally = Tally(before)
             self._board.write(
                 self._tally.content(
@@ -161,6 +163,8 @@ class Porter:
                     bulletin.read(self._state_dir, "broadcast"),
                 )
             )
+        except ObjectTaken:
+            self._wants_board = False  # the supervisor has said so
         except ChannelError as error:
             self._log.error(BOARD_FAILED, reason=str(error))
             self._wants_board = False  # somebody has removed it

@@ -28,7 +28,7 @@ from msgspec import Struct
 
 from prefork_chat.channels.errors import ChannelError
 from prefork_chat.errors import StartError
-from prefork_chat.log import LEFTOVER_KEPT, LEFTOVER_REMOVED, get_logger
+from prefork_chat.log import BOARD_FAILED, LEFTOVER_KEPT, LEFTOVER_REMOVED, get_logger
 from prefork_chat.supervisor.localkinds import BOARD, FIFO, KEY_FILE, KINDS, SYSV_QUEUE, Identity
 
 if TYPE_CHECKING:
@@ -80,6 +80,8 @@ class LocalObjects:
         wanted = self._wanted(config)
         for kind, path in wanted:
             with _told(kind, path):
+                if kind == BOARD and self._is_taken(kind, path):
+                    continue
                 self._put_up(kind, path)
                 KINDS[kind].permit(path, *wanted[kind, path])
                 if kind == FIFO and path not in self._fifos:
@@ -121,6 +123,16 @@ class LocalObjects:
             owner = (_uid(ingress.owner), _gid(ingress.group))
             wanted[ingress.kind, ingress.path] = (int(ingress.mode, 8), *owner)
         return wanted
+
+    def _is_taken(self, kind: str, path: str) -> bool:
+        """Say, and log, whether something of another program's is in the way.
+
+        Two directories may have one ftok(3) key, and nobody needs a board to chat.
+        """
+        if (kind, path) in self._listed or KINDS[kind].look(path) is None:
+            return False
+        self._log.info(BOARD_FAILED, path=path, reason="another program has shared memory there")
+        return True
 
     def _put_up(self, kind: str, path: str) -> None:
         listed = self._listed.get((kind, path))

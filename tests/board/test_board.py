@@ -56,7 +56,7 @@ def directory(tmp_path: Path) -> Iterator[Path]:
 
 @pytest.fixture
 def writer(directory: Path) -> Iterator[Board]:
-    board, before = Board.open_to_write(key_of(directory))
+    board, before = Board.open_to_write(key_of(directory), os.getpid())
     assert before is None, "nobody has written yet"
     with board:
         board.write(CONTENT)
@@ -74,7 +74,7 @@ def test_what_was_written_is_read(writer: Board, directory: Path) -> None:
 def test_a_writer_goes_on_where_the_last_one_was_killed(writer: Board, directory: Path) -> None:
     with memoryview(writer._words) as words, Board.open_to_read(directory) as board:
         words[layout.SEQUENCE_WORD] += 1  # killed in the middle
-        successor, before = Board.open_to_write(key_of(directory))
+        successor, before = Board.open_to_write(key_of(directory), os.getpid())
         assert before == CONTENT.figures
         with successor:
             successor.write(CONTENT)
@@ -96,7 +96,7 @@ def test_nobody_reads_half_of_a_change(directory: Path) -> None:
     """A writer in another process changes all figures at once, as often as it can."""
 
     def write_for_ever() -> None:
-        writer, _ = Board.open_to_write(key_of(directory))
+        writer, _ = Board.open_to_write(key_of(directory), os.getppid())
         number = 0
         while True:
             number += 1

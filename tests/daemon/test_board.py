@@ -11,7 +11,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from prefork_chat import log
-from prefork_chat.board.board import Board
+from prefork_chat.board.board import Board, key_of
+from prefork_chat.channels.ipc import SysvMemory, remove_sysv
 from tests.harness.compiler import compile_c
 from tests.harness.waiting import PATIENCE_SECONDS, until
 
@@ -163,3 +164,22 @@ def test_somebody_who_removes_the_board_does_no_harm(start_daemon: StartDaemon) 
     key = next(iter(daemon.objects._boards()))["shmid"]
     subprocess.run(["ipcrm", "-m", key], check=True)
     daemon.join("alice").ask("PING", "OK PING")
+
+
+def test_a_stranger_in_the_boards_place_keeps_nobody_from_chatting(
+    start_daemon: StartDaemon, tmp_path: Path
+) -> None:
+    """Two directories may have one ftok(3) key."""
+    directory = tmp_path / "run"
+    directory.mkdir(mode=0o700)
+    stranger = SysvMemory.create(key_of(directory), 4096)
+    try:
+        daemon = start_daemon(runtime_dir=directory)
+        assert daemon.log.events(log.BOARD_FAILED)
+        with daemon.join("alice") as alice:
+            alice.ask("CHAT alice hi", "CHAT alice hi", "OK CHAT alice")
+        daemon.stop()
+        assert bytes(stranger.view) == b"\0" * 4096
+    finally:
+        stranger.close()
+        remove_sysv("memory", key_of(directory), None)

@@ -236,8 +236,8 @@ class Daemon(Program):
         self.objects.remove()
 
     def _check_nothing_is_left(self) -> None:
-        survivors = self.survivors()
-        assert not survivors, f"processes {survivors} are left:\n{self.log}"
+        # A process lets go of its log a moment before it has ended.
+        until(lambda: not self.survivors(), f"processes {self.survivors()} to end:\n{self.log}")
         left = (self.objects.existing() | used_by(self._all_pids())) - self._strange_objects
         assert not left, f"{left} left:\n{self.log}"
         # Other daemons make shared memory, too, and unlink it at once.
