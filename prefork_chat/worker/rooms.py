@@ -315,12 +315,13 @@ class Rooms:
         reached = len(room.members) - len(left_out)
         for batch in heard:
             origin = batch.origin
+            speaker = self._clients.of_session(origin.slot, origin.generation)
+            is_among = speaker in room.members and speaker not in left_out
+            total = reached - is_among + batch.sent_on
+            if not_for:
+                total -= not_for[batch]
+            self._receipts.delivered += batch.lines * total
             if not origin.is_quiet:
-                speaker = self._clients.of_session(origin.slot, origin.generation)
-                is_among = speaker in room.members and speaker not in left_out
-                total = reached - is_among + batch.sent_on
-                if not_for:
-                    total -= not_for[batch]
                 self._reached.append((origin.header, batch.batch, room.place, total))
         return Shared(body + b"\n", alike)
 
