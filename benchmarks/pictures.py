@@ -1,14 +1,17 @@
 """`python -m benchmarks.pictures [DIRECTORY]`: makes the pictures of the README.
 
 A daemon is started, people talk in terminals of a tmux server of our own, and what is to be seen
-there is drawn. Times of day are replaced by a morning's, so that pictures made twice are the same;
-nothing of the machine is in them. Needs tmux and the extra `client`.
+there is drawn. Times of day are replaced by a morning's, so that pictures of the client made twice
+are the same, and directories by those of a service: nothing of the machine is in them but what
+`top` says of processes. Needs tmux, nc and the extra `client`.
 """
 
 from __future__ import annotations
 
+import os
 import re
 import shlex
+import signal
 import subprocess
 import sys
 import tempfile
@@ -27,6 +30,17 @@ if TYPE_CHECKING:
 DIRECTORY: Final = ROOT / "benchmarks" / "screenshots"
 _PATIENCE_SECONDS: Final = 30.0
 _MORNING: Final = "09:41"
+_RUNTIME_DIRECTORY: Final = "/run/prefork-chat"
+_TALKER: Final = """
+{{ echo JOIN {name}; echo "ENTR {room}"
+   for i in $(seq 600); do sleep {pause}; echo "CHAT {room} tick $i"; done; }} | nc {host} {port}
+"""
+_TALKERS: Final = (
+    ("cron", "#ops", 0.2),
+    ("build", "#dev", 0.05),
+    ("alice", "#dev", 0.1),
+    ("bob", "#dev", 0.3),
+)
 
 
 class Terminals:
@@ -62,9 +76,11 @@ class Terminals:
                 raise SystemExit(f"{text!r} did not come; to be seen:\n{seen}")
             time.sleep(0.05)
 
-    def picture(self, name: str, title: str) -> str:
-        """Return what is to be seen, as SVG."""
+    def picture(self, name: str, title: str, replaced: str = "") -> str:
+        """Return what is to be seen, as SVG, with the runtime directory `replaced`."""
         seen = self._run("capture-pane", "-p", "-e", "-N", "-t", name)
+        if replaced:
+            seen = seen.replace(replaced, _RUNTIME_DIRECTORY.ljust(len(replaced)))
         lines = re.sub(r"(?<!\d)\d\d:\d\d(?!\d)", _MORNING, seen).removesuffix("\n").split("\n")
         return draw(lines, self._columns[name], title)
 
@@ -116,11 +132,31 @@ def chat_pictures() -> dict[str, str]:
         }
 
 
+def top_pictures() -> dict[str, str]:
+    """Return the picture of `top` by name: programs talk in rooms, a worker has been killed."""
+    with serve({"server.workers": "3"}, "tcp", None) as server, terminals() as screens:
+        assert server.log is not None
+        host, _, port = server.address.rpartition(":")
+        for name, room, pause in _TALKERS:
+            line = _TALKER.format(name=name, room=room, pause=pause, host=host, port=port)
+            screens.open(name, ["sh", "-c", line], 80, 24)
+            screens.wait_for(name, "OK CHAT")
+        log = server.log.read_text(encoding="utf-8")
+        killed = re.findall(r'"worker.spawned", "p_id": 1, .*"pid": (\d+)', log)
+        os.kill(int(killed[-1]), signal.SIGKILL)
+        directory = str(server.log.parent / "run")
+        top = [sys.executable, "-m", "prefork_chat", "top", "--runtime-dir", directory]
+        screens.open("top", top, 86, 24)
+        screens.wait_for("top", "SIGKILL")
+        time.sleep(3.0)  # for rates, which are those of the last second
+        return {"top.svg": screens.picture("top", "prefork-chat top", replaced=directory)}
+
+
 def main() -> int:
     """Make all pictures; return the exit code."""
     directory = Path(sys.argv[1]) if len(sys.argv) > 1 else DIRECTORY
     directory.mkdir(exist_ok=True)
-    for name, picture in chat_pictures().items():
+    for name, picture in (chat_pictures() | top_pictures()).items():
         (directory / name).write_text(picture, encoding="utf-8")
         print(directory / name)
     return 0

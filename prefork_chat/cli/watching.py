@@ -75,6 +75,7 @@ class Watch:
 
     def _draw(self, window: curses.window) -> None:
         try:
+            curses.use_default_colors()  # the terminal's own paper
             curses.curs_set(0)
         except curses.error:
             pass  # a terminal that cannot hide it
