@@ -6,17 +6,23 @@ has claimed when it is done with one, so that they end at about the same time wh
 first one's output is shown as it comes, the second's when both have ended. Coverage is measured,
 and reports for `tests/skipped.py` are left in `.cache/tests-1.xml` and `-2.xml`.
 
+A few tests that fail beside others are run once more, alone. If they pass then, the run has passed,
+and they are named as *unsteady* in its last lines: somebody has to look at them, but what they are
+about works. More than MOST_UNSTEADY are no chance.
+
 This module is the pytest plugin for that, too: `-p tests.side_by_side --claims=DIRECTORY`.
 """
 
 from __future__ import annotations
 
+import os
 import subprocess
 import sys
 import tempfile
 from itertools import groupby
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
+from xml.etree import ElementTree as ET
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -24,6 +30,7 @@ if TYPE_CHECKING:
     import pytest
 
 PROCESSES: Final = (1, 2)
+MOST_UNSTEADY: Final = 6
 _ROOT: Final = Path(__file__).parents[1]
 _OUTPUT: Final = ".cache/tests-{}.log"
 _REPORT: Final = ".cache/tests-{}.xml"
@@ -84,7 +91,26 @@ def main(arguments: list[str]) -> int:
         ):
             codes = [shown.wait(), kept.wait()]
     print(output.read_text(encoding="utf-8", errors="replace"), end="", flush=True)
-    return int(any(codes))
+    if not any(codes):
+        return 0
+    failed = [test for n in PROCESSES for test in failed_tests(_ROOT / _REPORT.format(n))]
+    if not failed or len(failed) > MOST_UNSTEADY or any(code > 1 for code in codes):
+        return 1
+    print("\nonce more, alone:", *failed, sep="\n  ", flush=True)
+    again = [*(sys.executable, "-m", "coverage", "run", "-m", "pytest"), *failed]
+    if subprocess.run(again, cwd=_ROOT, check=False).returncode:
+        return 1
+    print("unsteady:", *failed, sep="\n  ", flush=True)
+    return 0
+
+
+def failed_tests(report: Path) -> list[str]:
+    """Return the tests of a JUnit report that failed, or whose fixtures did, as pytest's ids."""
+    return [
+        f"{(case.get('classname') or '').replace('.', os.sep)}.py::{case.get('name')}"
+        for case in ET.fromstring(report.read_bytes()).iter("testcase")
+        if case.find("failure") is not None or case.find("error") is not None
+    ]
 
 
 if __name__ == "__main__":

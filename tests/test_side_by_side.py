@@ -4,7 +4,7 @@ from pathlib import Path
 from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any
 
-from tests.side_by_side import claimed_items
+from tests.side_by_side import claimed_items, failed_tests
 
 if TYPE_CHECKING:
     import pytest
@@ -33,3 +33,20 @@ def test_each_module_is_run_by_one_process_as_a_whole(tmp_path: Path) -> None:
 
 def test_one_process_alone_runs_everything_in_order(tmp_path: Path) -> None:
     assert list(claimed_items(ITEMS, tmp_path)) == ITEMS
+
+
+def test_what_failed_is_read_from_a_report(tmp_path: Path) -> None:
+    report = tmp_path / "report.xml"
+    report.write_text(
+        "<testsuites><testsuite>"
+        '<testcase classname="tests.chat.test_a" name="test_good"/>'
+        '<testcase classname="tests.chat.test_a" name="test_bad[x-1]"><failure/></testcase>'
+        '<testcase classname="tests.daemon.test_b" name="test_worse"><error/></testcase>'
+        '<testcase classname="tests.daemon.test_b" name="test_left_out"><skipped/></testcase>'
+        "</testsuite></testsuites>",
+        encoding="utf-8",
+    )
+    assert failed_tests(report) == [
+        "tests/chat/test_a.py::test_bad[x-1]",
+        "tests/daemon/test_b.py::test_worse",
+    ]
