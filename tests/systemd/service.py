@@ -59,13 +59,11 @@ class Service:
         return int(self.show("MainPID"))
 
     def worker_pids(self) -> list[int]:
-        """Return the pids of all other processes of the service."""
-        supervisor = self.main_pid()
-        return sorted(
-            int(entry.name)
-            for entry in Path("/proc").iterdir()
-            if entry.name.isdecimal() and _parent(int(entry.name)) == supervisor
-        )
+        """Return the pids of all workers, none while there is no daemon to ask."""
+        command = f"{PREFIX}/bin/prefork-chat ctl --runtime-dir /run/prefork-chat --json workers"
+        asked = subprocess.run(command.split(), capture_output=True, text=True, check=False)
+        workers = json.loads(asked.stdout) if asked.returncode == 0 else []
+        return sorted(worker["pid"] for worker in workers if worker["pid"])
 
     def journal(self, since_cursor: str) -> list[dict[str, Any]]:
         """Return the journal's entries of the service after a cursor."""
@@ -97,14 +95,6 @@ class Service:
             run("systemctl", "stop", "prefork-chat.service")
             DROP_IN.unlink()
             run("systemctl", "daemon-reload")
-
-
-def _parent(pid: int) -> int:
-    try:
-        stat = Path(f"/proc/{pid}/stat").read_text(encoding="utf-8", errors="replace")
-    except OSError:
-        return 0  # it has ended meanwhile
-    return int(stat.rpartition(")")[2].split()[1])
 
 
 def open_sockets(pid: int) -> int:

@@ -9,6 +9,8 @@ from typing import TYPE_CHECKING
 
 import pytest
 
+from prefork_chat.inheritance import ATTENDANTS
+from prefork_chat.registry.layout import CONSOLES
 from tests.systemd.service import CONFIG, PREFIX, run, wait_until
 
 if TYPE_CHECKING:
@@ -60,8 +62,11 @@ def stored(service: Service) -> int:
 def own_descriptors() -> int:
     """Return how many descriptors a daemon of the default shape has stored, its deed included."""
     places, threads = 8, 2
-    pairs = places + places * threads + 1 + places
-    return 2 * pairs + places * threads + len(("registry", "listener", "deed"))
+    loops = places * threads
+    pairs = places + loops + len(ATTENDANTS) + CONSOLES + len(("keeper",)) + places
+    notebooks = len(ATTENDANTS)
+    own = ("registry", "listener", "deed", "attendants")
+    return 2 * pairs + loops + notebooks + len(own)
 
 
 def test_clients_talk_on_when_the_supervisor_is_killed(service: Service, connect: Connect) -> None:
