@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from tests.harness.daemon import StartDaemon
 
 SECONDS: Final = 2.0
-LONGER: Final = {"upgrade": 8.0}
+LONGER: Final = {"upgrade": 8.0, "resize": 5.0, "rooms-resize": 5.0, "rooms-resize-kill": 5.0}
 """For what takes seconds itself where the processor is shared."""
 
 FEWEST_MESSAGES: Final = 1000
