@@ -8,7 +8,7 @@ import sqlite3
 import threading
 import time
 from contextlib import closing
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, ClassVar
 
 import pytest
 
@@ -19,6 +19,7 @@ from prefork_chat.accounts.store import FILE, NotMade, StoreFailed
 from tests.harness.waiting import PATIENCE_SECONDS
 
 if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
     from pathlib import Path
 
 SECRET = b"correct horse"
@@ -27,12 +28,29 @@ LOGIN = pwd.getpwuid(os.getuid()).pw_name.lower().encode()
 NO_LOGIN = b"no-login-of-this-machine"
 
 
+class Opened(Accounts):
+    """Accounts that are closed at the end of the test."""
+
+    all: ClassVar[list[Opened]] = []
+
+    def __init__(self, state_dir: Path, announce: Callable[[bytes], None]) -> None:
+        super().__init__(state_dir, Logins(), announce)
+        self.all.append(self)
+
+
+@pytest.fixture(autouse=True)
+def closed_in_the_end() -> Iterator[None]:
+    yield
+    while Opened.all:
+        Opened.all.pop().close()
+
+
 class Office:
     """Accounts in a directory, and what has been announced."""
 
     def __init__(self, state_dir: Path) -> None:
         self.announced: list[bytes] = []
-        self.accounts = Accounts(state_dir, Logins(), self.announced.append)
+        self.accounts = Opened(state_dir, self.announced.append)
 
     def enrol(self, name: bytes, password: bytes = SECRET, *, is_owner: bool = False) -> Verdict:
         return self.accounts.set_password(name.lower(), name, password, is_owner=is_owner)
@@ -63,7 +81,7 @@ def test_a_name_is_announced_before_it_is_committed(tmp_path: Path) -> None:
         with closing(sqlite3.connect(tmp_path / FILE)) as reader:
             seen.append(reader.execute("SELECT count(*) FROM accounts").fetchone()[0])
 
-    accounts = Accounts(tmp_path, Logins(), look)
+    accounts = Opened(tmp_path, look)
     accounts.set_password(b"alice", b"alice", SECRET, is_owner=False)
     assert seen == [0]
 
@@ -146,6 +164,7 @@ def test_of_many_who_enrol_the_same_name_at_once_one_gets_it(tmp_path: Path) -> 
         password = b"password of %d" % n
         start.wait(PATIENCE_SECONDS)
         verdicts.append((password, office.enrol(b"alice", password)))
+        office.accounts.close()  # no other thread can
 
     threads = [threading.Thread(target=enrol, args=(n,)) for n in range(6)]
     for thread in threads:
@@ -164,7 +183,7 @@ def test_of_two_local_users_at_once_both_are_the_same(tmp_path: Path) -> None:
     def be_quicker(_key: bytes) -> None:
         assert other.identify(LOGIN, uid=os.getuid()) is Verdict.OWNER
 
-    one = Accounts(tmp_path, Logins(), be_quicker)
+    one = Opened(tmp_path, be_quicker)
     assert one.identify(LOGIN, LOGIN, b"", os.getuid()) is Verdict.OWNER
     assert other.announced[0] == LOGIN
 
