@@ -234,8 +234,3 @@ def _part(previous_end: int, size: int) -> slice:
     """A part of `size` bytes on the next cache line."""
     start = -(-previous_end // LINE_BYTES) * LINE_BYTES
     return slice(start, start + size)
-
-
-def total_bytes(max_clients: int, max_workers: int, max_threads: int, max_rooms: int = 0) -> int:
-    """Size in bytes of the shared memory for so many clients, workers, loops of each, and rooms."""
-    return Layout(max_clients, max_workers, max_threads, max_rooms).total_bytes

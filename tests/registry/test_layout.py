@@ -43,7 +43,7 @@ def test_parts_begin_on_cache_lines_and_do_not_overlap(size: tuple[int, int, int
         assert part.start % layout.LINE_BYTES == 0
         assert end <= part.start < part.stop
         end = part.stop
-    assert layout.total_bytes(*size) == end
+    assert layout.Layout(*size).total_bytes == end
 
 
 @pytest.mark.parametrize("size", SIZES)

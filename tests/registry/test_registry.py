@@ -350,7 +350,7 @@ def test_memory_too_small_is_refused(make_registry: MakeRegistry, semaphore: Sem
 
 
 def test_memory_of_another_version_is_refused(semaphore: Semaphore) -> None:
-    size = layout.total_bytes(8, 1, 1)
+    size = layout.Layout(8, 1, 1, 0).total_bytes
     memory = SharedMemory.create(f"/prefork-chat-test-{fresh_key():x}", size)
     Registry.create(memory, semaphore, layout.Layout(8, 1, 1)).close()
     Registry(memory, semaphore).close()
@@ -363,7 +363,7 @@ def test_memory_of_another_version_is_refused(semaphore: Semaphore) -> None:
 def test_second_view_of_the_memory_sees_the_same(registry: Registry) -> None:
     """As after an exec that hands the descriptor on."""
     bob = join(registry, b"bob")
-    size = layout.total_bytes(8, 3, 2)
+    size = layout.Layout(8, 3, 2, 0).total_bytes
     # The mapping duplicates the descriptor; find it as a handed-on one would be.
     memory = SharedMemory(_descriptor_of(registry), size)
     other = Registry(memory, registry._write_semaphore)

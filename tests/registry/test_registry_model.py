@@ -41,7 +41,7 @@ class RegistryMachine(RuleBasedStateMachine):
     def __init__(self) -> None:
         super().__init__()
         self.semaphore = Semaphore.create(fresh_key(), 1)
-        size = layout.total_bytes(CAPACITY, WORKERS, THREADS)
+        size = layout.Layout(CAPACITY, WORKERS, THREADS, 0).total_bytes
         self.memory = SharedMemory.create(f"/prefork-chat-test-{fresh_key():x}", size)
         self.registry = Registry.create(
             self.memory, self.semaphore, layout.Layout(CAPACITY, WORKERS, THREADS)
