@@ -110,7 +110,8 @@ class ServerConfig(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True
         ),
     ] = 0.1
     turn_lock: Annotated[
-        bool, Meta(description="One loop of a worker runs at a time; much faster with threads.")
+        bool,
+        Meta(description="One thread of a worker works at a time, for all of its loops; faster."),
     ] = True
     pin_cpu: Annotated[
         bool, Meta(description="Bind each worker to one CPU; helps with four threads and more.")

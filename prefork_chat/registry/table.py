@@ -33,7 +33,7 @@ STARTED_NS: Final = 3
 ACCEPTED: Final = 4
 """Connections accepted so far. Acceptor thread."""
 ROUTER_HEARTBEAT: Final = 5
-"""When the router last said that it is alive. Main thread."""
+"""When router and main thread were last known to be alive. Main thread."""
 ORDER: Final = 6
 """An Order: what SIGTERM means for this worker. Supervisor only, before it sends the signal."""
 

@@ -1,12 +1,12 @@
 """One loop: an epoll loop over many clients, and the hot path of the whole daemon.
 
-A *turn* is one pass: wait; then, holding the worker's turn lock, poll, read every client that has
-something to say and route its lines, deliver what came for our clients, write once to every client
-that got something, settle the receipts, and send one datagram to every loop that we have something
-for. Read this file from top to bottom to follow a line from socket to socket.
+A *turn* is one pass: poll, read every client that has something to say and route its lines, deliver
+what came for our clients, write once to every client that got something, settle the receipts, and
+send one datagram to every loop that we have something for. Read this file from top to bottom to
+follow a line from socket to socket.
 
-Runs in one thread of a worker; other threads may only ask it for something (`welcome`, `foster`,
-`stop` and their like) and how it is (`load`, `is_deserted`).
+Runs in the thread that has the lead (`worker.lead`); other threads may only ask it for something
+(`welcome`, `foster`, `stop` and their like) and how it is (`load`, `is_deserted`).
 Everything is non-blocking except the registry's write semaphore at JOIN and LEAV (microseconds, or
 until the watchdog has killed a stopped holder). Work is done on batches: a line that crosses this
 file costs a split, a dictionary look-up and an append on either side.
@@ -14,15 +14,13 @@ file costs a split, a dictionary look-up and an append on either side.
 
 from __future__ import annotations
 
-import contextlib
 import os
 import socket
-import threading
 from collections import deque
 from functools import partial
 from select import EPOLLERR, EPOLLHUP, EPOLLIN, EPOLLOUT, EPOLLRDHUP, epoll
 from time import monotonic, monotonic_ns
-from typing import TYPE_CHECKING, TypeAlias
+from typing import TYPE_CHECKING
 
 from prefork_chat import __version__
 from prefork_chat.chat import outcomes
@@ -93,42 +91,26 @@ QUIET_SECONDS = 0.1
 """How long nothing must come before a stopping or deserted loop ends: then all that was under way
 is there, or nearly always: see `supervisor.mail` for the rest."""
 
-TurnLock: TypeAlias = contextlib.AbstractContextManager[object]
-
 
 def beat_seconds(watchdog_seconds: float) -> float:
     """Return how long a thread may sleep under a watchdog of so many seconds."""
     return min(LONGEST_BEAT_SECONDS, watchdog_seconds / BEATS)
 
 
-def make_turn_lock(is_wanted: bool) -> TurnLock:
-    """Return the lock that the loops of a worker share, or a no-op in its place.
-
-    Several threads under the GIL trade it at every short system call; a lock held for the turn
-    makes that two to three times cheaper (eight threads: 13 instead of 71 µs a message).
-    """
-    return threading.Lock() if is_wanted else contextlib.nullcontext()
-
-
 class Loop:
-    """Loop (p_id, t_id): owner of its clients, its outboxes and its heartbeat."""
+    """Loop (p_id, t_id): owner of its clients, its outboxes and its heartbeat; a `Station`."""
 
-    def __init__(
-        self, inheritance: Inheritance, t_id: int, turn_lock: TurnLock, backroom: Backroom
-    ) -> None:
+    def __init__(self, inheritance: Inheritance, t_id: int, backroom: Backroom) -> None:
         config = inheritance.config
         p_id = inheritance.p_id
         self._inheritance = inheritance
         self._p_id, self._t_id = p_id, t_id
-        self._turn_lock = turn_lock
         self._beat_seconds = beat_seconds(config.server.watchdog_seconds)
         self._pending_limit = config.limits.client_pending_bytes
         self._is_exact = config.server.durability == "exact"
         self._flags = socket.MSG_PEEK if self._is_exact else 0
         self._block = inheritance.table.row(p_id)[table.loop_offset(t_id) :]
         self._epoll = epoll()
-        self._waiter = epoll()
-        self._waiter.register(self._epoll.fileno(), EPOLLIN)
         self._inbox = inheritance.pairs.loops[p_id][t_id].outlet
         self._wake = os.eventfd(0, os.EFD_NONBLOCK | os.EFD_CLOEXEC)
         self._epoll.register(self._inbox, EPOLLIN)
@@ -176,6 +158,8 @@ class Loop:
         self._inbox_at = 0.0
         self._lines = 0
         self._refused = 0
+        self.turn_at = 0.0
+        self.is_over = False
 
     # From other threads
 
@@ -237,26 +221,26 @@ class Loop:
 
     # The turn
 
-    def run(self) -> None:
-        """Turn until told to stop, to hand over, or to end deserted (the loop's own thread).
+    def fileno(self) -> int:
+        """Return the descriptor that is readable while something has come."""
+        return self._epoll.fileno()
 
-        Stopped, it has closed every client when it returns.
-        """
-        while not (self._is_stopping and self._is_done()):
-            self._waiter.poll(self._sleep_seconds())
-            with self._turn_lock:
-                if self._may_hand_over() or (self._ends_deserted and self.is_deserted):
-                    self._transaction.hand_over()
-                    return
-                # Asked only now: what came while we waited for the turn is in it, too.
-                self._turn(self._epoll.poll(0, MOST_EVENTS))
-        with self._turn_lock:
-            for connection in list(self._clients.everybody()):
-                self._transaction.lose(connection)
-            self._transaction.carry_out()
-
-    def _turn(self, events: list[tuple[int, int]]) -> None:
+    def take_turn(self) -> None:
+        """Turn, if something has come or it is time; end if that was asked for (by the lead)."""
+        events = self._epoll.poll(0, MOST_EVENTS)
         now = monotonic()
+        if not events and now < self.turn_at:
+            return
+        if self._is_stopping and self._is_done(now):
+            self._hang_up()
+        elif self._may_hand_over() or (self._ends_deserted and self.is_deserted):
+            self._transaction.hand_over()
+            self.is_over = True
+        else:
+            self._turn(events, now)
+            self.turn_at = self._next_turn_at()
+
+    def _turn(self, events: list[tuple[int, int]], now: float) -> None:
         by_fd = self._clients.by_fd
         self._events.is_watched = self._consoles[WATCHED]
         for fd, event in self._clients.begin_turn(events):
@@ -605,9 +589,15 @@ class Loop:
         self._clients.pause(connection, Pause.STOPPING)
         self._clients.say(connection, outcomes.going_down())
 
-    def _is_done(self) -> bool:
+    def _hang_up(self) -> None:
+        """End with the last client closed."""
+        for connection in list(self._clients.everybody()):
+            self._transaction.lose(connection)
+        self._transaction.carry_out()
+        self.is_over = True
+
+    def _is_done(self, now: float) -> bool:
         """Say whether a stopping loop has nothing left to do, or no time left."""
-        now = monotonic()
         if self._stop_by is not None and now >= self._stop_by:
             return True
         return self._is_quiet(now) and not any(
@@ -634,18 +624,20 @@ class Loop:
         """True when the next turn must not wait for an event."""
         return bool(self._clients.unread) or not self._transaction.is_empty
 
-    def _sleep_seconds(self) -> float:
+    def _next_turn_at(self) -> float:
+        """Return when the next turn is due, if nothing comes before."""
         if self._has_work:
             return 0.0
-        if self._is_stopping:
-            return QUIET_SECONDS / 4
         wake_at = min(
             self._departures.wake_at(), self._pace.wake_at(), self._rooms.presence.wake_at()
         )
-        seconds = min(self._beat_seconds, max(0.0, wake_at - monotonic()))
+        now = monotonic()
+        seconds = self._beat_seconds
         if self._is_leaving:
-            return min(seconds, self._leaving.wait_seconds)
-        return min(seconds, QUIET_SECONDS / 4) if self._ends_deserted else seconds
+            seconds = min(seconds, self._leaving.wait_seconds)
+        if self._is_stopping or self._ends_deserted:
+            seconds = min(seconds, QUIET_SECONDS / 4)
+        return min(wake_at, now + seconds)
 
     def _look_at_the_clock(self, now: float) -> None:
         """Do what is due, free the names of those who went, beat, and publish the counters."""

@@ -1,11 +1,12 @@
 """A worker process from its fork to its end.
 
 `run_worker` is called in the child, once, and its result is the exit code: 0 after an orderly stop
-or retirement. The main thread is the router; T threads run the loops, one thread accepts. Signals
-reach the main thread only. SIGTERM means: do what the order in your row says; whoever else sends
-it only makes a worker hand its clients over to its successor. A worker also ends when it has
-accepted its share of clients, at once when the supervisor is gone, and at once when any of its
-threads fails: a worker that has lost a part is worth less than its successor.
+or retirement. T threads have the lead over router and loops, one after the other; one thread
+accepts; the main thread obeys. Signals reach the main thread only. SIGTERM means: do what the order
+in your row says; whoever else sends it only makes a worker hand its clients over to its successor.
+A worker also ends when it has accepted its share of clients, at once when the supervisor is gone,
+and at once when any of its threads fails: a worker that has lost a part is worth less than its
+successor.
 """
 
 from __future__ import annotations
@@ -28,7 +29,8 @@ from prefork_chat.registry.table import Order, WorkerState
 from prefork_chat.worker import progress
 from prefork_chat.worker.acceptor import Acceptor
 from prefork_chat.worker.backroom import Backroom
-from prefork_chat.worker.loop import Loop, beat_seconds, make_turn_lock
+from prefork_chat.worker.lead import Lead
+from prefork_chat.worker.loop import Loop, beat_seconds
 from prefork_chat.worker.router import Router
 
 if TYPE_CHECKING:
@@ -36,6 +38,7 @@ if TYPE_CHECKING:
 
     from prefork_chat.inheritance import Inheritance
     from prefork_chat.registry.slots import Held
+    from prefork_chat.worker.lead import Station
 
 EXIT_ORPHANED = 1
 EXIT_FAILED = 70
@@ -88,10 +91,9 @@ class _Worker:
         self._row = inheritance.table.row(inheritance.p_id)
         self._log = log.get_logger(p_id=inheritance.p_id, generation=inheritance.generation)
         server = inheritance.config.server
-        turn_lock = self._turn_lock = make_turn_lock(server.turn_lock)
         backroom = Backroom.of(inheritance)
         threads = range(server.threads)
-        self._loops = [Loop(inheritance, t_id, turn_lock, backroom) for t_id in threads]
+        self._loops = [Loop(inheritance, t_id, backroom) for t_id in threads]
         self._acceptor = Acceptor(inheritance, self._loops, random.Random(), self._wake)
         self._beat_seconds = beat_seconds(server.watchdog_seconds)
         self._poller = select.epoll()
@@ -99,7 +101,8 @@ class _Worker:
         self._router = Router(
             pairs.processes[inheritance.p_id],
             pairs.loops[inheritance.p_id],
-            self._poller,
+            self._loops,
+            self._beat_seconds,
             is_exact=server.durability == "exact",
         )
         self._is_told_to_end = False
@@ -125,12 +128,10 @@ class _Worker:
                     return EXIT_ORPHANED
                 if fd == self._woken.fileno():
                     self._woken.recv(64)
-                elif fd == self._inheritance.nursery.fileno():
-                    self._foster()
                 else:
-                    with self._turn_lock:
-                        self._router.forward()
-            self._row[table.ROUTER_HEARTBEAT] = monotonic_ns()
+                    self._foster()
+            if not self._router.is_late:
+                self._row[table.ROUTER_HEARTBEAT] = monotonic_ns()
             self._obey()
         self._log.info(log.WORKER_STOPPED)
         return 0
@@ -250,13 +251,22 @@ class _Worker:
         """Start the threads with all signals blocked; the main thread takes its mask back."""
         threading.excepthook = self._fail
         mask = signal.pthread_sigmask(signal.SIG_BLOCK, signal.valid_signals())
-        for t_id, loop in enumerate(self._loops):
-            thread = threading.Thread(target=loop.run, name=f"loop-{t_id}", daemon=True)
+        for lead, number in self._leads():
+            name = f"lead-{len(self._threads)}"
+            thread = threading.Thread(target=lead.follow, args=(number,), name=name, daemon=True)
             self._threads.append(thread)
             thread.start()
         # Not among the threads that an orderly end waits for: it may be blocked in the semaphore.
         threading.Thread(target=self._acceptor.run, name="acceptor", daemon=True).start()
         signal.pthread_sigmask(signal.SIG_SETMASK, mask)
+
+    def _leads(self) -> list[tuple[Lead, int]]:
+        """Say for each thread which lead it follows, and its number there."""
+        stations: list[Station] = [self._router, *self._loops]
+        if self._inheritance.config.server.turn_lock:
+            shared = Lead(stations, len(self._loops))
+            return [(shared, number) for number in range(len(self._loops))]
+        return [(Lead([station], 1), 0) for station in stations]
 
     def _fail(self, failure: threading.ExceptHookArgs) -> None:
         """End the process: its successor does better than what is left of it."""
