@@ -59,7 +59,6 @@ def run_worker(inheritance: Inheritance) -> int:
     row = inheritance.table.row(inheritance.p_id)
     row[table.PID] = os.getpid()
     faulthandler.enable()
-    _be_patient()
     if inheritance.config.server.pin_cpu:
         _pin(inheritance.p_id)
     return _Worker(inheritance).run()
@@ -69,18 +68,6 @@ def _pin(p_id: int) -> None:
     """Bind this process to one of the CPUs that it may use."""
     cpus = sorted(os.sched_getaffinity(0))
     os.sched_setaffinity(0, {cpus[p_id % len(cpus)]})
-
-
-def _be_patient() -> None:
-    """Have our threads, all to come, wait until whoever runs has done when they wake (sched(7)).
-
-    A loop that interrupts others as soon as one client has spoken finds one line to do; a little
-    later it finds many, and a turn costs nearly the same. Measured: a sixth less CPU a message, a
-    third on a busy machine. Who runs us under another policy wants that one.
-    """
-    if os.sched_getscheduler(0) == os.SCHED_OTHER:
-        with contextlib.suppress(PermissionError):  # a sandbox may forbid it
-            os.sched_setscheduler(0, os.SCHED_BATCH, os.sched_param(0))
 
 
 class _Worker:
