@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from prefork_chat.board.layout import Content, Text
 
 _WATCH_SECONDS: Final = 1.0
+_CLEAR: Final = "\x1b[H\x1b[J"  # of a terminal: the next picture takes the place of the last
 _STALE_SECONDS: Final = 5.0
 _NANOSECONDS: Final = 1e9
 
@@ -62,12 +63,13 @@ def run(arguments: argparse.Namespace) -> int:
 
         print(ask(directory, Post("notice", arguments.set_notice))[1])
         return 0
+    before = _CLEAR if arguments.watch and not arguments.json and sys.stdout.isatty() else ""
     with Board.open_to_read(directory) as board:
         try:
             while True:
                 content = board.read()
                 shown = _as_json(content) if arguments.json else "\n".join(_lines(content))
-                print(shown, flush=True)
+                print(f"{before}{shown}", flush=True)
                 if not arguments.watch:
                     return 0
                 time.sleep(_WATCH_SECONDS)
