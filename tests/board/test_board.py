@@ -18,6 +18,7 @@ from prefork_chat.board.board import Board, key_of
 from prefork_chat.board.layout import Content, Figures, Row, Text, cut
 from prefork_chat.channels.errors import ChannelError, NoServer, NotPermitted
 from prefork_chat.channels.ipc import SysvMemory, remove_sysv
+from prefork_chat.cli.main import main
 from tests.harness.compiler import compile_c
 from tests.registry.processes import child
 
@@ -69,6 +70,16 @@ def test_what_was_written_is_read(writer: Board, directory: Path) -> None:
         other = replace(CONTENT, notice=Text(), workers=(), figures=Figures(clients=1))
         writer.write(other)
         assert board.read() == other
+
+
+def test_a_worker_without_a_heartbeat_is_shown_without_one(
+    writer: Board, directory: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert writer.read() == CONTENT
+    assert main(["board", "--runtime-dir", str(directory)]) == 0
+    first, second = capsys.readouterr().out.splitlines()[-2:]
+    assert first.startswith("worker 0   ready, pid 3, generation 4, 6 clients, heartbeat ")
+    assert second == "worker 1   gone, generation 9"
 
 
 def test_a_writer_goes_on_where_the_last_one_was_killed(writer: Board, directory: Path) -> None:
