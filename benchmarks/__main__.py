@@ -5,7 +5,7 @@ from __future__ import annotations
 import sys
 from typing import TYPE_CHECKING, Final
 
-from benchmarks import adoption, compare, measure
+from benchmarks import adoption, compare, local, measure
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -13,6 +13,7 @@ if TYPE_CHECKING:
 COMMANDS: Final[dict[str, Callable[[Sequence[str]], int]]] = {
     "adoption": adoption.main,
     "compare": compare.main,
+    "local": local.main,
 }
 
 

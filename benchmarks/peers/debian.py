@@ -1,4 +1,4 @@
-"""Where ngIRCd and InspIRCd come from: the machine's own, or Debian's packages in the cache folder.
+"""Where other people's programs come from: the machine, or Debian's packages in the cache folder.
 
 `fetch` downloads the packages, and those that they need and the machine has not, and unpacks them
 into the checkout's cache folder. Nothing is installed, no script of a package runs, so no service
@@ -10,9 +10,12 @@ from __future__ import annotations
 import shutil
 import subprocess
 from pathlib import Path
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
 from benchmarks.build import CACHE
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
 
 PACKAGES: Final = ("ngircd", "inspircd")
 FOLDER: Final = CACHE / "debian"
@@ -28,8 +31,8 @@ def find(program: str, folder: Path = FOLDER) -> Path | None:
     found = shutil.which(program, path=":".join(_PLACES))
     if found:
         return Path(found)
-    fetched = folder / "root" / "usr" / "sbin" / program
-    return fetched if fetched.exists() else None
+    fetched = (folder / "root" / "usr" / place / program for place in ("sbin", "bin"))
+    return next((path for path in fetched if path.exists()), None)
 
 
 def environment(folder: Path = FOLDER) -> dict[str, str]:
@@ -42,10 +45,12 @@ def modules(program: Path) -> Path:
     return program.parent.parent / "lib" / "inspircd" / "modules"
 
 
-def fetch(folder: Path = FOLDER) -> None:
-    """Download and unpack what is missing. Raises FetchError."""
+def fetch(folder: Path = FOLDER, packages: Sequence[str] = PACKAGES) -> None:
+    """Download packages, and what they need and is missing, and unpack. Raises FetchError."""
     if shutil.which("apt-get") is None:
-        raise FetchError("ngIRCd and InspIRCd are fetched with apt-get, which is not here")
+        raise FetchError(
+            f"{' and '.join(packages)} can only be fetched by apt-get, which is not here"
+        )
     archives = folder / "archives"
     (archives / "partial").mkdir(parents=True, exist_ok=True)
     settings = {
@@ -57,7 +62,7 @@ def fetch(folder: Path = FOLDER) -> None:
     }
     options = [word for key, value in settings.items() for word in ("-o", f"{key}={value}")]
     words = ["install", "--download-only", "--yes", "--no-install-recommends"]
-    _run(["apt-get", *options, *words, *PACKAGES])
+    _run(["apt-get", *options, *words, *packages])
     for archive in sorted(archives.glob("*.deb")):
         _run(["dpkg-deb", "--extract", str(archive), str(folder / "root")])
 

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from types import TracebackType
     from typing import Self
 
-    from prefork_chat.board.layout import Content, Figures
+    from prefork_chat.board.layout import Content
 
 _ATTEMPTS: Final = 200
 _PAUSE_SECONDS: Final = 0.005  # a change takes some 10 us; a new writer is there within a second
@@ -36,7 +36,7 @@ class Board:
         self._words: Final = memory.view[: layout.SIZE_BYTES // 8 * 8].cast("B").cast("Q")
 
     @classmethod
-    def open_to_write(cls, key: int, maker_pid: int) -> tuple[Board, Figures | None]:
+    def open_to_write(cls, key: int, maker_pid: int) -> tuple[Board, Content | None]:
         """Attach the segment that was made for us; return what a writer before us has left, too.
 
         `maker_pid`: who has made it, or gone on after whoever did. Raises ChannelError, and that is
@@ -49,9 +49,9 @@ class Board:
         board = cls(memory)
         head = layout.HEAD.pack(layout.MAGIC, layout.VERSION, layout.SIZE_BYTES)
         view = board._memory.view
-        before: Figures | None = None
+        before: Content | None = None
         if bytes(view[: len(head)]) == head:
-            before = layout.unpack(bytes(view[layout.FIGURES_OFFSET : layout.SIZE_BYTES])).figures
+            before = layout.unpack(bytes(view[layout.FIGURES_OFFSET : layout.SIZE_BYTES]))
         view[: len(head)] = head
         return board, before
 
@@ -61,7 +61,11 @@ class Board:
 
         Raises NoServer if there is none, NotPermitted, ChannelError.
         """
-        memory = SysvMemory.open_to_read(key_of(directory))
+        key = key_of(directory)
+        try:
+            memory = SysvMemory.open_to_read(key)
+        except NoServer as error:
+            raise NoServer(f"no daemon that has a board runs in {directory}") from error
         head = bytes(memory.view[: layout.HEAD.size]).ljust(layout.HEAD.size, b"\0")
         magic, version, size = layout.HEAD.unpack(head)
         if magic != layout.MAGIC or len(memory.view) < layout.SIZE_BYTES:

@@ -20,9 +20,10 @@ from prefork_chat.cli import runtime
 if TYPE_CHECKING:
     import argparse
 
-    from prefork_chat.board.layout import Content, Text
+    from prefork_chat.board.layout import Content, Row, Text
 
 _WATCH_SECONDS: Final = 1.0
+_CLEAR: Final = "\x1b[H\x1b[J"  # of a terminal: the next picture takes the place of the last
 _STALE_SECONDS: Final = 5.0
 _NANOSECONDS: Final = 1e9
 
@@ -62,12 +63,13 @@ def run(arguments: argparse.Namespace) -> int:
 
         print(ask(directory, Post("notice", arguments.set_notice))[1])
         return 0
+    before = _CLEAR if arguments.watch and not arguments.json and sys.stdout.isatty() else ""
     with Board.open_to_read(directory) as board:
         try:
             while True:
                 content = board.read()
                 shown = _as_json(content) if arguments.json else "\n".join(_lines(content))
-                print(shown, flush=True)
+                print(f"{before}{shown}", flush=True)
                 if not arguments.watch:
                     return 0
                 time.sleep(_WATCH_SECONDS)
@@ -99,13 +101,20 @@ def _lines(content: Content) -> list[str]:
         f"clients    {clients}",
         f"so far     {so_far}",
         *(
-            f"worker {number:<3} {STATES[row.state]}, pid {row.pid}, "
-            f"generation {row.generation}, {row.clients:,} clients, "
-            f"heartbeat {max(0.0, (now_ns - row.heartbeat_ns) / _NANOSECONDS):.1f} s ago"
+            f"worker {number:<3} {_worker(row, STATES[row.state], now_ns)}"
             for number, row in enumerate(content.workers)
             if row.generation
         ),
     ]
+
+
+def _worker(row: Row, state: str, now_ns: int) -> str:
+    if not row.heartbeat_ns:  # none yet, or it is gone
+        return f"{state}, generation {row.generation}"
+    return (
+        f"{state}, pid {row.pid}, generation {row.generation}, {row.clients:,} clients, "
+        f"heartbeat {max(0.0, (now_ns - row.heartbeat_ns) / _NANOSECONDS):.1f} s ago"
+    )
 
 
 def _say(text: Text) -> str:

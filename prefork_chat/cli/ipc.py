@@ -135,7 +135,10 @@ def _add_ledger(parser: argparse.ArgumentParser) -> None:
 
 
 def _seconds(text: str) -> float:
-    value = float(text)
+    try:
+        value = float(text)
+    except ValueError:
+        raise argparse.ArgumentTypeError(f"not a number of seconds: {text}") from None
     if not 0 <= value <= 1e9:
         raise argparse.ArgumentTypeError(f"not between 0 and 1e9: {text}")
     return value

@@ -59,7 +59,7 @@ class Figure:
 def run(arguments: argparse.Namespace) -> int:
     """Measure, print the table row by row, draw; return the exit code. Raises ChannelError."""
     if arguments.plot is not None:
-        ipc_plot.check_can_draw()
+        ipc_plot.check_can_draw(arguments.plot)
     print(_ROW.format("MECHANISM", "SIZE", "MESSAGES/S", "MB/S", "ROUND TRIP", "P99"))
     figures = []
     try:

@@ -20,8 +20,10 @@ if TYPE_CHECKING:
 _INCHES: Final = (11.0, 4.5)
 
 
-def check_can_draw() -> None:
-    """Raise ChannelError, saying what to install, if there is no matplotlib."""
+def check_can_draw(path: Path) -> None:
+    """Raise ChannelError if there is no matplotlib, or no place for the file: before measuring."""
+    if not path.parent.is_dir():
+        raise ChannelError(f"--plot {path}: there is no directory {path.parent}")
     if importlib.util.find_spec("matplotlib") is None:
         raise ChannelError(
             "--plot needs matplotlib: pip install 'prefork-chat[bench]', or pip install matplotlib"

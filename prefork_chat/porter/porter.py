@@ -73,7 +73,7 @@ class Porter:
             Web(parse_address(config.metrics.listen), self._page) if config.metrics.listen else None
         )
         self._board: Board | None = None
-        self._tally = Tally(None)
+        self._tally = Tally(None, self._supervisor_pid)
         self._wants_board = config.board.enabled
         self._board_at = 0.0
 
@@ -153,11 +153,10 @@ class Porter:
                 self._board, before = Board.open_to_write(
                     key_of(self._directory), self._supervisor_pid
                 )
-                self._tally = Tally(before)
+                self._tally = Tally(before, self._supervisor_pid)
             self._board.write(
                 self._tally.content(
                     self._observer.take(),
-                    self._supervisor_pid,
                     time.time_ns(),
                     bulletin.read(self._state_dir, "notice"),
                     bulletin.read(self._state_dir, "broadcast"),

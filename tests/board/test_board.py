@@ -18,6 +18,7 @@ from prefork_chat.board.board import Board, key_of
 from prefork_chat.board.layout import Content, Figures, Row, Text, cut
 from prefork_chat.channels.errors import ChannelError, NoServer, NotPermitted
 from prefork_chat.channels.ipc import SysvMemory, remove_sysv
+from prefork_chat.cli.main import main
 from tests.harness.compiler import compile_c
 from tests.registry.processes import child
 
@@ -71,11 +72,21 @@ def test_what_was_written_is_read(writer: Board, directory: Path) -> None:
         assert board.read() == other
 
 
+def test_a_worker_without_a_heartbeat_is_shown_without_one(
+    writer: Board, directory: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert writer.read() == CONTENT
+    assert main(["board", "--runtime-dir", str(directory)]) == 0
+    first, second = capsys.readouterr().out.splitlines()[-2:]
+    assert first.startswith("worker 0   ready, pid 3, generation 4, 6 clients, heartbeat ")
+    assert second == "worker 1   gone, generation 9"
+
+
 def test_a_writer_goes_on_where_the_last_one_was_killed(writer: Board, directory: Path) -> None:
     with memoryview(writer._words) as words, Board.open_to_read(directory) as board:
         words[layout.SEQUENCE_WORD] += 1  # killed in the middle
         successor, before = Board.open_to_write(key_of(directory), os.getpid())
-        assert before == CONTENT.figures
+        assert before == CONTENT
         with successor:
             successor.write(CONTENT)
         assert board.read() == CONTENT
@@ -125,7 +136,7 @@ def test_nobody_reads_half_of_a_change(directory: Path) -> None:
 
 
 def test_other_memory_and_other_versions_are_refused(writer: Board, directory: Path) -> None:
-    with pytest.raises(NoServer, match="no shared memory"):
+    with pytest.raises(NoServer, match=r"no daemon that has a board runs in /$"):
         Board.open_to_read(Path("/"))
     with pytest.raises(NoServer, match="no daemon runs in"):
         Board.open_to_read(directory / "nowhere")

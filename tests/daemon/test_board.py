@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 import os
+import pty
+import select
 import signal
 import subprocess
 import sys
@@ -139,6 +141,22 @@ def test_a_watcher_sees_it_again_and_again(daemon: Daemon) -> None:
     assert stamps[0] < stamps[-1]
 
 
+def test_on_a_terminal_the_next_picture_takes_the_place_of_the_last(daemon: Daemon) -> None:
+    wait_until_written(daemon)
+    terminal, slave = pty.openpty()
+    command = [sys.executable, "-m", "prefork_chat", "board", "--watch"]
+    command += ["--runtime-dir", str(daemon.directory)]
+    with subprocess.Popen(command, stdout=slave, stderr=slave) as watcher:
+        os.close(slave)
+        seen = b""
+        while seen.count(b"\x1b[H\x1b[Jprefork-chat, pid ") < 2:
+            assert select.select([terminal], [], [], PATIENCE_SECONDS)[0], seen
+            seen += os.read(terminal, 65536)
+        watcher.send_signal(signal.SIGINT)
+        assert watcher.wait(PATIENCE_SECONDS) == 0
+    os.close(terminal)
+
+
 def test_where_there_is_no_board_that_is_said(start_daemon: StartDaemon, tmp_path: Path) -> None:
     done = run(tmp_path / "nowhere")
     assert (done.returncode, done.stderr) == (
@@ -148,7 +166,7 @@ def test_where_there_is_no_board_that_is_said(start_daemon: StartDaemon, tmp_pat
     daemon = start_daemon(workers=1, board_enabled=False)
     done = run(daemon.directory)
     assert done.returncode == 4
-    assert "no shared memory 0x" in done.stderr
+    assert "no daemon that has a board runs in " in done.stderr
     assert not daemon.log.events(log.ATTENDANT_SPAWNED, name="porter"), "nothing to look after"
 
 

@@ -42,11 +42,11 @@ def content(tally: Tally, *workers: WorkerSnapshot) -> Content:
         endings=(),
         rooms=rooms,
     )
-    return tally.content(snapshot, 42, 99, Posted("notice", 1), Posted("", 0))
+    return tally.content(snapshot, 99, Posted("notice", 1), Posted("", 0))
 
 
 def test_sums_go_on_when_a_worker_is_replaced() -> None:
-    tally = Tally(None)
+    tally = Tally(None, 42)
     assert figures(tally, worker(0, 1, 10), worker(1, 1, 4)).lines == 14
     assert figures(tally, worker(0, 1, 12), worker(1, 1, 4)).lines == 16
     assert figures(tally, worker(0, 2, 3), worker(1, 1, 6)).lines == 21
@@ -58,16 +58,31 @@ def test_sums_go_on_when_a_worker_is_replaced() -> None:
 
 
 def test_a_successor_goes_on_with_what_the_board_says() -> None:
-    first = Tally(None)
-    before = figures(first, worker(0, 1, 10))
-    second = Tally(before)
-    assert figures(second, worker(0, 1, 12)).lines == 10, "what was counted meanwhile is missing"
-    assert figures(second, worker(0, 1, 15)).lines == 13
-    assert figures(second, worker(0, 1, 15), worker(1, 5, 2)).lines == 15
+    before = content(Tally(None, 42), worker(0, 1, 10))
+    second = Tally(before, 42)
+    now = figures(second, worker(0, 1, 12))
+    assert (now.lines, now.delivered) == (12, 6)
+    assert now.accepted == 10, "of connections, what was counted meanwhile is missing"
+    now = figures(second, worker(0, 1, 15))
+    assert (now.lines, now.accepted) == (15, 13)
+    assert figures(second, worker(0, 1, 15), worker(1, 5, 2)).lines == 17
+
+
+def test_a_successor_counts_all_of_the_workers_that_came_with_it() -> None:
+    """As after an upgrade: what they have accepted already is new to the board."""
+    before = content(Tally(None, 42), worker(0, 1, 10), worker(1, 1, 4))
+    now = figures(Tally(before, 42), worker(0, 2, 3), worker(1, 1, 4, WorkerState.GONE))
+    assert (now.lines, now.accepted) == (17, 17)
+
+
+def test_workers_of_another_supervisor_are_others_whatever_their_generation() -> None:
+    before = content(Tally(None, 41), worker(0, 1, 10))
+    now = figures(Tally(before, 42), worker(0, 1, 3))
+    assert (now.lines, now.accepted) == (13, 13)
 
 
 def test_rows_are_by_number() -> None:
-    shown = content(Tally(None), worker(2, 3, 10))
+    shown = content(Tally(None, 42), worker(2, 3, 10))
     assert shown.workers[:2] == (Row(), Row())
     assert shown.workers[2] == Row(
         state=2, pid=102, generation=3, heartbeat_ns=7, clients=2, lines=10, delivered=5
