@@ -88,11 +88,12 @@ def _print(arguments: argparse.Namespace) -> int:
 
 def _back_up(configuration: Path | None, target: Path) -> int:
     # Here: who prints a transcript need not load them.
-    from prefork_chat import config  # noqa: PLC0415
+    from prefork_chat.config import resolve_state_dir  # noqa: PLC0415
     from prefork_chat.history.backup import back_up  # noqa: PLC0415
     from prefork_chat.history.schema import FILE_NAME  # noqa: PLC0415
+    from prefork_chat.loading import load  # noqa: PLC0415
 
-    source = config.resolve_state_dir(config.load(configuration)) / FILE_NAME
+    source = resolve_state_dir(load(configuration)) / FILE_NAME
     try:
         size = back_up(source, target)
     except (sqlite3.Error, OSError) as error:

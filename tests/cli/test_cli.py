@@ -17,8 +17,9 @@ from prefork_chat import __version__
 from prefork_chat.addresses import parse_address
 from prefork_chat.cli import options, serve
 from prefork_chat.cli.main import build_parser, main
-from prefork_chat.config import Config, IngressConfig, ServerConfig, load
-from prefork_chat.config import options as all_options
+from prefork_chat.config import Config, IngressConfig, ServerConfig
+from prefork_chat.loading import load
+from prefork_chat.options import options as all_options
 
 DEADLINE_SECONDS = 20.0
 
