@@ -39,7 +39,7 @@ def add_parser(subcommands: argparse._SubParsersAction[argparse.ArgumentParser])
     )
     add_identity(parser)
     parser.add_argument("--peer", metavar="NAME", help="only what NAME and you said to each other")
-    parser.add_argument("--room", metavar="#ROOM", help="what was said in a room; you enter it")
+    parser.add_argument("--room", metavar="#ROOM", help="what was said in a room")
     parser.add_argument("--since", metavar="TIME", help="only from this date or time on (UTC)")
     parser.add_argument(
         "--format", choices=tuple(transcript.FORMATS), default="text", help="default: text"
@@ -73,7 +73,6 @@ def _print(arguments: argparse.Namespace) -> int:
         parse_address(arguments.server),
         identity.choose_name(arguments.name),
         identity.read_password(arguments.password_file, os.environ),
-        room,
     )
     with teller:
         lines = teller.lines(peer or room, since)
