@@ -20,6 +20,7 @@ from prefork_chat.cli.main import build_parser, main
 from prefork_chat.config import Config, IngressConfig, ServerConfig
 from prefork_chat.loading import load
 from prefork_chat.options import options as all_options
+from tests.harness.program import ROOT
 
 DEADLINE_SECONDS = 20.0
 
@@ -33,6 +34,13 @@ def run(*arguments: str) -> subprocess.CompletedProcess[str]:
         timeout=30,
         check=False,
     )
+
+
+def test_a_checkout_has_the_command_after_make(tmp_path: Path) -> None:
+    """Although no package is installed there: all that the README says is typed so."""
+    command = ROOT / ".venv" / "bin" / "prefork-chat"
+    result = subprocess.run([command, "--version"], capture_output=True, cwd=tmp_path, check=False)
+    assert (result.returncode, result.stdout) == (0, f"prefork-chat {__version__}\n".encode())
 
 
 def test_the_version_is_told() -> None:
