@@ -34,6 +34,10 @@ Count: TypeAlias = Annotated[int, Meta(ge=1)]
 Rate: TypeAlias = Annotated[float, Meta(ge=0, le=1_000_000)]
 Seconds: TypeAlias = Annotated[float, Meta(gt=0, le=1_000_000)]
 Share: TypeAlias = Annotated[float, Meta(ge=0, le=1)]
+# A title says in words what a pattern asks for.
+Mode: TypeAlias = Annotated[
+    str, Meta(pattern="^0?[0-7]{3}$", title="permissions in octal, such as 0640")
+]
 KeepaliveSeconds: TypeAlias = Annotated[int, Meta(ge=1, le=_KEEPALIVE_MAX_SECONDS)]
 
 
@@ -133,9 +137,9 @@ class ServerConfig(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True
         Meta(ge=0.5, le=3600),
         Meta(description="A worker without a heartbeat for so long is killed."),
     ] = 10.0
-    unix_socket_mode: Annotated[
-        str, Meta(pattern="^0?[0-7]{3}$"), Meta(description="Permissions of Unix sockets, octal.")
-    ] = "0666"
+    unix_socket_mode: Annotated[Mode, Meta(description="Permissions of Unix sockets, octal.")] = (
+        "0666"
+    )
 
     @property
     def worker_places(self) -> int:
@@ -288,9 +292,7 @@ class BoardConfig(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True)
     """What programs of this machine are shown in System V shared memory (`prefork-chat board`)."""
 
     enabled: Annotated[bool, Meta(description="Keep the board.")] = True
-    mode: Annotated[
-        str, Meta(pattern="^0?[0-7]{3}$"), Meta(description="Who may read it: permissions, octal.")
-    ] = "0644"
+    mode: Annotated[Mode, Meta(description="Who may read it: permissions, octal.")] = "0644"
 
 
 class MetricsConfig(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -312,6 +314,7 @@ class IngressConfig(Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tru
         str,
         Meta(
             pattern="^/.+",
+            title="a path or name that begins with /",
             description="fifo: where it is made; sysv-queue: the file of its key, "
             "ftok(path, 'P'); posix-queue: its name, such as /chat-in.",
         ),
@@ -320,6 +323,7 @@ class IngressConfig(Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tru
         str,
         Meta(
             pattern="^[A-Za-z0-9][A-Za-z0-9_.-]{0,31}$",
+            title="a name: 1-32 of A-Z a-z 0-9 _ . -, a letter or digit first",
             description="Who speaks: the name under which its messages appear.",
         ),
     ]
@@ -331,9 +335,7 @@ class IngressConfig(Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tru
             "end: #* are all rooms, * is everybody.",
         ),
     ] = ("*",)
-    mode: Annotated[
-        str, Meta(pattern="^0?[0-7]{3}$"), Meta(description="Its permissions, octal.")
-    ] = "0620"
+    mode: Annotated[Mode, Meta(description="Its permissions, octal.")] = "0620"
     owner: Annotated[str, Meta(description="User that it belongs to. Empty: the daemon's.")] = ""
     group: Annotated[str, Meta(description="Group that it belongs to. Empty: the daemon's.")] = ""
     lines_per_second: Annotated[

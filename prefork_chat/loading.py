@@ -19,11 +19,13 @@ import msgspec
 from prefork_chat.addresses import Address, parse_address
 from prefork_chat.config import Config
 from prefork_chat.errors import ConfigError
-from prefork_chat.options import options
+from prefork_chat.options import ingress_options, options
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
     from pathlib import Path
+
+    from prefork_chat.options import Option
 
 COMMAND_LINE: Final = "command line"
 
@@ -125,14 +127,28 @@ def _explain(message: str) -> str:
     if match := re.fullmatch(r"Object contains unknown field `(.*)`", problem):
         key = match[1]
         return f"{key_path}.{key}".removeprefix(".") + f": unknown key{_suggest(key_path, key)}"
-    for option in options():
-        if option.key_path == key_path and option.choices:
-            return f"{key_path}: expected one of {', '.join(option.choices)}"
-    return f"{key_path}: {problem[0].lower()}{problem[1:]}".replace("`", "")
+    if match := re.fullmatch(r"Object missing required field `(.*)`", problem):
+        return f"{key_path}.{match[1]}: this key must be given"
+    option = _find(key_path)
+    if option is not None and option.choices:
+        return f"{key_path}: expected one of {', '.join(option.choices)}"
+    if option is not None and option.shape and "regex" in problem:
+        return f"{key_path}: expected {option.shape}"
+    words = problem.replace("`array`", "list").replace("`object`", "table").replace("`", "")
+    return f"{key_path}: {words[0].lower()}{words[1:]}"
+
+
+def _find(key_path: str) -> Option | None:
+    """Return the option at a place such as `log.level` or `ingress[0].kind`."""
+    wanted = re.sub(r"\[\d+\]", "", key_path)
+    every = (*options(), *ingress_options())
+    return next((option for option in every if option.key_path == wanted), None)
 
 
 def _suggest(table: str, key: str) -> str:
     struct = getattr(Config(), table, None) if table else Config()
-    known = () if struct is None else struct.__struct_fields__
-    close = difflib.get_close_matches(key, known, n=1)
-    return f", did you mean {close[0]}?" if close else ""
+    known = () if struct is None else getattr(struct, "__struct_fields__", ())
+    if close := difflib.get_close_matches(key, known, n=1):
+        return f", did you mean {close[0]}?"
+    tables = [option.table for option in options() if option.key == key]
+    return f", it stands under [{tables[0]}]" if tables else ""

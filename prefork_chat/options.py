@@ -24,6 +24,8 @@ class Option:
     default: object
     bounds: str
     """Its range in words, such as `1 to 64`; empty if any value of its type will do."""
+    shape: str
+    """What a text must look like, in words; empty if any will do."""
     choices: tuple[str, ...]
     """All the values that it may have; empty if there are too many to list."""
 
@@ -69,6 +71,7 @@ def _option(table: str, field: msgspec.inspect.Field) -> Option:
         description=described.extra_json_schema["description"],
         default=field.default,
         bounds=bounds,
+        shape=described.extra_json_schema.get("title", ""),
         choices=choices,
     )
 

@@ -67,13 +67,31 @@ def test_there_is_room_for_more_workers_and_never_for_fewer() -> None:
         ("[server]\nwatchdog_seconds = 0.4", "server.watchdog_seconds: expected float >= 0.5"),
         ("[server]\nlogin_seconds = nan", "server.login_seconds: expected float > 0.0"),
         ("[server]\nlogin_seconds = inf", "server.login_seconds: expected float <= 1000000.0"),
-        ("[server]\nlisten = []", "server.listen: expected array of length >= 1"),
+        ("[server]\nlisten = []", "server.listen: expected list of length >= 1"),
         ("[server]\nlisten = [7000]", "server.listen[0]: expected str, got int"),
         ("[log]\nlevel = 'loud'", "log.level: expected one of debug, error, info, warning"),
         ("[server]\nworkrs = 2", "server.workrs: unknown key, did you mean workers?"),
         ("[server]\nzzz = 2", "server.zzz: unknown key"),
+        ("workers = 2", "workers: unknown key, it stands under [server]"),
+        ("[log]\nworkers = 2", "log.workers: unknown key, it stands under [server]"),
+        ("[server]\nlisten = '[::1]:1'", "server.listen: expected list, got str"),
+        ("[board]\nmode = 'rw'", "board.mode: expected permissions in octal, such as 0640"),
+        ("[[ingress]]\nkind = 'fifo'", "ingress[0].path: this key must be given"),
+        (
+            "[[ingress]]\nkind = 'pipe'\npath = '/in'\nname = 'a'",
+            "ingress[0].kind: expected one of fifo, posix-queue, sysv-queue",
+        ),
+        (
+            "[[ingress]]\nkind = 'fifo'\npath = 'in'\nname = 'a'",
+            "ingress[0].path: expected a path or name that begins with /",
+        ),
+        (
+            "[[ingress]]\nkind = 'fifo'\npath = '/in'\nname = 'a b'",
+            "ingress[0].name: expected a name: 1-32 of A-Z a-z 0-9 _ . -, a letter or digit first",
+        ),
+        ("[[ingress]]\nkid = 'fifo'", "ingress[0].kid: unknown key"),
         ("[severs]\nworkers = 2", "severs: unknown key, did you mean server?"),
-        ("server = 2", "server: expected object, got int"),
+        ("server = 2", "server: expected table, got int"),
     ],
 )
 def test_a_wrong_value_is_refused_with_its_key_path(
