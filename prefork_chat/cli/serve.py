@@ -34,6 +34,7 @@ def add_parser(subcommands: argparse._SubParsersAction[argparse.ArgumentParser])
     """Add the subcommand, with a flag for each option."""
     parser = subcommands.add_parser(
         "serve",
+        usage="prefork-chat serve [--config FILE] [OPTION ...]",
         help="run the daemon in the foreground",
         description="Run the daemon in the foreground; Ctrl-C ends it. SIGHUP reloads FILE. "
         "What is given here wins over the file.",
@@ -63,10 +64,14 @@ def run(arguments: argparse.Namespace) -> int:
         "historian": Duty(run_historian, lambda settings: settings.history.enabled),
         "porter": Duty(run_porter, is_wanted),
     }
-    supervisor = Supervisor(settings, run_worker, load, furnish, duties)
-    if "LISTEN_FDS" not in os.environ and not is_handover(os.environ):
-        print(welcome(settings), flush=True)
-    return supervisor.run()
+    is_typed = "LISTEN_FDS" not in os.environ and not is_handover(os.environ)
+
+    def begin(settings: Config, registry: Registry) -> None:
+        furnish(settings, registry)
+        if is_typed:  # and is listened to from now on
+            print(welcome(settings), flush=True)
+
+    return Supervisor(settings, run_worker, load, begin, duties).run()
 
 
 def furnish(settings: Config, registry: Registry) -> None:

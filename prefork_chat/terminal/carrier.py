@@ -45,6 +45,8 @@ def why(error: OSError) -> str:
     """Return an error of the socket in words."""
     if isinstance(error, TimeoutError):
         return "no answer"
+    if isinstance(error, socket.gaierror):
+        return str(error.strerror).lower()
     return os.strerror(error.errno).lower() if error.errno and error.errno > 0 else str(error)
 
 

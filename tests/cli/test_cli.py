@@ -43,6 +43,16 @@ def test_a_checkout_has_the_command_after_make(tmp_path: Path) -> None:
     assert (result.returncode, result.stdout) == (0, f"prefork-chat {__version__}\n".encode())
 
 
+def test_nobody_is_told_where_to_talk_before_there_is_somebody_to_talk_to(tmp_path: Path) -> None:
+    where = f"--runtime-dir={tmp_path}/run", f"--state-dir={tmp_path}/state"
+    failed = run("serve", *where, "--listen", f"unix:{tmp_path}/gone/chat")
+    assert (failed.returncode, failed.stdout) == (1, "")
+    assert "its directory does not exist" in failed.stderr
+    failed = run("serve", *where, "--listen", "192.0.2.1:7000")
+    assert (failed.returncode, failed.stdout) == (1, "")
+    assert "this machine does not have that address" in failed.stderr
+
+
 def test_the_version_is_told() -> None:
     result = run("--version")
     assert (result.returncode, result.stdout) == (0, f"prefork-chat {__version__}\n")
