@@ -300,7 +300,7 @@ class MetricsConfig(Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tru
 
     listen: Annotated[
         str,
-        Meta(description="Address at which GET /metrics is answered, HOST:PORT. Empty: none."),
+        Meta(description="Where GET /metrics is answered: HOST:PORT, unix:PATH. Empty: nowhere."),
     ] = ""
 
 

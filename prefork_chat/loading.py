@@ -90,11 +90,10 @@ def _metrics_contradictions(config: Config) -> list[tuple[str, str]]:
     if not config.metrics.listen:
         return []
     try:
-        address = parse_address(config.metrics.listen)
+        parse_address(config.metrics.listen)
     except ConfigError as error:
         return [("metrics.listen", str(error))]
-    is_tcp = address.family == "tcp"
-    return [] if is_tcp else [("metrics.listen", "expected HOST:PORT or [IPV6]:PORT")]
+    return []
 
 
 def _ingress_contradictions(config: Config) -> list[tuple[str, str]]:
