@@ -83,10 +83,10 @@ class Web:
         for visitor in list(self._visitors.values()):
             self._part(visitor)
         if self._listener is not None:
+            if self._address.family == "unix":  # while it is surely ours
+                Path(self._address.path).unlink(missing_ok=True)
             self._listener.close()
             self._listener = None
-            if self._address.family == "unix":
-                Path(self._address.path).unlink(missing_ok=True)
 
     def _open(self, now: float) -> None:
         if now < self._open_at:
