@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 from prefork_chat import log
 from prefork_chat.board.board import Board, key_of
-from prefork_chat.channels.ipc import SysvMemory, remove_sysv
+from prefork_chat.channels.sysv import SysvMemory, remove_sysv
 from tests.harness.compiler import compile_c
 from tests.harness.waiting import PATIENCE_SECONDS, until
 
