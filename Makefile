@@ -46,7 +46,7 @@ bench: $(venv)/.installed-bench ## Compare with other servers (20 minutes); BENC
 	$(python) -m benchmarks compare $(BENCH_ARGS)
 
 lock: ## Renew the lock files from pyproject.toml (for maintainers; needs uv)
-	$(lock) --output-file requirements.lock
+	$(lock) --extra client --output-file requirements.lock
 	$(lock) --extra test --constraints requirements.lock --output-file tests/requirements.lock
 	$(lock) --extra bench --constraints requirements.lock --constraints tests/requirements.lock \
 		--output-file benchmarks/requirements.lock
@@ -77,7 +77,7 @@ $(venv)/.made:
 	fi
 	@touch $@
 
-# The package itself runs from the tree: one line in site-packages, and no build tool to install.
+# The package itself runs from the tree: a line in site-packages, a command, no build tool to install.
 $(venv)/.installed: requirements.lock | $(venv)/.made
 	@echo 'installing what prefork_chat needs into $(venv)'
 	@$(install) --requirement requirements.lock || { \
@@ -85,6 +85,8 @@ $(venv)/.installed: requirements.lock | $(venv)/.made
 	@$(python) -c 'import pathlib, sysconfig; \
 		site = pathlib.Path(sysconfig.get_path("purelib")); \
 		(site / "prefork_chat.pth").write_text(str(pathlib.Path.cwd()) + "\n")'
+	@printf '#!/bin/sh\nexec "%s" -m prefork_chat "$$@"\n' "$(CURDIR)/$(python)" >$(venv)/bin/prefork-chat
+	@chmod +x $(venv)/bin/prefork-chat
 	@touch $@
 
 $(venv)/.installed-tests: tests/requirements.lock $(venv)/.installed

@@ -1,35 +1,24 @@
-"""Every option of the daemon - name, type, range, default, meaning - and how it is read.
+"""Every option of the daemon: its name, type, range, default and meaning.
 
-Called by the command before anything is forked, and by whoever needs to know what an option may be:
-the structs below are the only description, from which the command line, its help and the commented
-example file are made. A `Config` is immutable and is inherited by workers through fork. Reads files
-and the environment; opens nothing else.
-
-Wrong input raises `ConfigError`, which names the source and the key's path:
-`/etc/prefork-chat.toml: server.workers: expected int >= 1`.
+The structs below are the only description. `loading` reads a file by them, `options` tells of them;
+whatever decides by an option has its table. A `Config` is immutable and is inherited by workers
+through fork. Nothing here reads a file; the two directories are found in the environment.
 """
 
 from __future__ import annotations
 
-import difflib
 import os
-import re
-import tomllib
-from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, Final, Literal, TypeAlias
+from typing import TYPE_CHECKING, Annotated, Final, Literal, TypeAlias
 
-import msgspec
-import msgspec.inspect
 from msgspec import Meta, Struct
 
-from prefork_chat.addresses import DEFAULT_LISTEN, Address, parse_address
+from prefork_chat.addresses import DEFAULT_LISTEN
 from prefork_chat.errors import ConfigError
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-COMMAND_LINE: Final = "command line"
 _KEEPALIVE_MAX_SECONDS: Final = 32767  # tcp(7), MAX_TCP_KEEPIDLE and MAX_TCP_KEEPINTVL in net/tcp.h
 _SNDBUF_MAX_BYTES: Final = 1 << 30  # socket(7): the kernel doubles the value, in an int
 _KEEPALIVE_MAX_PROBES: Final = 127  # MAX_TCP_KEEPCNT in net/tcp.h
@@ -45,6 +34,10 @@ Count: TypeAlias = Annotated[int, Meta(ge=1)]
 Rate: TypeAlias = Annotated[float, Meta(ge=0, le=1_000_000)]
 Seconds: TypeAlias = Annotated[float, Meta(gt=0, le=1_000_000)]
 Share: TypeAlias = Annotated[float, Meta(ge=0, le=1)]
+# A title says in words what a pattern asks for.
+Mode: TypeAlias = Annotated[
+    str, Meta(pattern="^0?[0-7]{3}$", title="permissions in octal, such as 0640")
+]
 KeepaliveSeconds: TypeAlias = Annotated[int, Meta(ge=1, le=_KEEPALIVE_MAX_SECONDS)]
 
 
@@ -145,9 +138,9 @@ class ServerConfig(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True
         Meta(ge=0.5, le=3600),
         Meta(description="A worker without a heartbeat for so long is killed."),
     ] = 10.0
-    unix_socket_mode: Annotated[
-        str, Meta(pattern="^0?[0-7]{3}$"), Meta(description="Permissions of Unix sockets, octal.")
-    ] = "0666"
+    unix_socket_mode: Annotated[Mode, Meta(description="Permissions of Unix sockets, octal.")] = (
+        "0666"
+    )
 
     @property
     def worker_places(self) -> int:
@@ -300,9 +293,7 @@ class BoardConfig(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True)
     """What programs of this machine are shown in System V shared memory (`prefork-chat board`)."""
 
     enabled: Annotated[bool, Meta(description="Keep the board.")] = True
-    mode: Annotated[
-        str, Meta(pattern="^0?[0-7]{3}$"), Meta(description="Who may read it: permissions, octal.")
-    ] = "0644"
+    mode: Annotated[Mode, Meta(description="Who may read it: permissions, octal.")] = "0644"
 
 
 class MetricsConfig(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -310,7 +301,7 @@ class MetricsConfig(Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tru
 
     listen: Annotated[
         str,
-        Meta(description="Address at which GET /metrics is answered, HOST:PORT. Empty: none."),
+        Meta(description="Where GET /metrics is answered: HOST:PORT, unix:PATH. Empty: nowhere."),
     ] = ""
 
 
@@ -324,6 +315,7 @@ class IngressConfig(Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tru
         str,
         Meta(
             pattern="^/.+",
+            title="a path or name that begins with /",
             description="fifo: where it is made; sysv-queue: the file of its key, "
             "ftok(path, 'P'); posix-queue: its name, such as /chat-in.",
         ),
@@ -332,6 +324,7 @@ class IngressConfig(Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tru
         str,
         Meta(
             pattern="^[A-Za-z0-9][A-Za-z0-9_.-]{0,31}$",
+            title="a name: 1-32 of A-Z a-z 0-9 _ . -, a letter or digit first",
             description="Who speaks: the name under which its messages appear.",
         ),
     ]
@@ -343,9 +336,7 @@ class IngressConfig(Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tru
             "end: #* are all rooms, * is everybody.",
         ),
     ] = ("*",)
-    mode: Annotated[
-        str, Meta(pattern="^0?[0-7]{3}$"), Meta(description="Its permissions, octal.")
-    ] = "0620"
+    mode: Annotated[Mode, Meta(description="Its permissions, octal.")] = "0620"
     owner: Annotated[str, Meta(description="User that it belongs to. Empty: the daemon's.")] = ""
     group: Annotated[str, Meta(description="Group that it belongs to. Empty: the daemon's.")] = ""
     lines_per_second: Annotated[
@@ -370,59 +361,6 @@ class Config(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     metrics: MetricsConfig = MetricsConfig()
     log: LogConfig = LogConfig()
     ingress: tuple[IngressConfig, ...] = ()
-
-
-@dataclass(frozen=True, slots=True)
-class Option:
-    """What the structs above say of one option, for whoever shows or asks for it."""
-
-    table: str
-    key: str
-    description: str
-    default: object
-    bounds: str
-    """Its range in words, such as `1 to 64`; empty if any value of its type will do."""
-    choices: tuple[str, ...]
-    """All the values that it may have; empty if there are too many to list."""
-
-    @property
-    def key_path(self) -> str:
-        """Its place in the file, such as `server.workers`."""
-        return f"{self.table}.{self.key}"
-
-
-def options() -> tuple[Option, ...]:
-    """Return every option, table by table, in the order of the structs."""
-    tables = msgspec.inspect.type_info(Config)
-    assert isinstance(tables, msgspec.inspect.StructType)
-    return tuple(
-        _option(table.name, field)
-        for table in tables.fields
-        if isinstance(table.type, msgspec.inspect.StructType)
-        for field in table.type.fields
-    )
-
-
-def ingress_options() -> tuple[Option, ...]:
-    """Return the options of each `[[ingress]]`; those that must be given have no default."""
-    described = msgspec.inspect.type_info(IngressConfig)
-    assert isinstance(described, msgspec.inspect.StructType)
-    return tuple(_option("ingress", field) for field in described.fields)
-
-
-def load(path: Path | None, overrides: Mapping[str, object] | None = None) -> Config:
-    """Read the file (None: defaults alone), lay `overrides` over it, check everything.
-
-    `overrides`: values by key path, `{"server.workers": 4}`. Raises ConfigError.
-    """
-    tables: dict[str, Any] = {} if path is None else _read_toml(path)
-    config = _convert(tables, "defaults" if path is None else str(path))
-    if not overrides:
-        return config
-    for key_path, value in overrides.items():
-        section, _, key = key_path.partition(".")
-        tables.setdefault(section, {})[key] = value
-    return _convert(tables, COMMAND_LINE)
 
 
 def resolve_runtime_dir(config: Config, environ: Mapping[str, str] | None = None) -> Path:
@@ -460,127 +398,3 @@ def resolve_state_dir(config: Config, environ: Mapping[str, str] | None = None) 
     except RuntimeError:
         raise ConfigError("server.state_dir: say where, there is no home directory") from None
     return home / ".local" / "state" / "prefork-chat"
-
-
-def _option(table: str, field: msgspec.inspect.Field) -> Option:
-    described = field.type
-    assert isinstance(described, msgspec.inspect.Metadata)
-    assert described.extra_json_schema is not None
-    choices: tuple[str, ...] = ()
-    bounds = ""
-    match described.type:
-        case msgspec.inspect.LiteralType(values=values):
-            choices = tuple(str(value) for value in values)
-        case msgspec.inspect.IntType() | msgspec.inspect.FloatType() as number:
-            bounds = _bounds(number)
-    return Option(
-        table=table,
-        key=field.name,
-        description=described.extra_json_schema["description"],
-        default=field.default,
-        bounds=bounds,
-        choices=choices,
-    )
-
-
-def _bounds(number: msgspec.inspect.IntType | msgspec.inspect.FloatType) -> str:
-    if number.gt is not None:
-        return f"above {number.gt:g}"
-    if number.le is not None:
-        return f"{number.ge} to {number.le}"
-    return f"{number.ge} or more"
-
-
-def _read_toml(path: Path) -> dict[str, Any]:
-    try:
-        return tomllib.loads(path.read_text(encoding="utf-8"))
-    except OSError as error:
-        raise ConfigError(f"{path}: {error.strerror}") from error
-    except UnicodeDecodeError as error:
-        raise ConfigError(f"{path}: not UTF-8 text (byte {error.start})") from error
-    except tomllib.TOMLDecodeError as error:
-        raise ConfigError(f"{path}: not TOML: {error}") from error
-
-
-def _convert(tables: Mapping[str, Any], source: str) -> Config:
-    try:
-        config = msgspec.convert(tables, Config)
-    except msgspec.ValidationError as error:
-        raise ConfigError(f"{source}: {_explain(str(error))}") from error
-    for key_path, problem in _contradictions(config):
-        raise ConfigError(f"{source}: {key_path}: {problem}")
-    return config
-
-
-def _contradictions(config: Config) -> list[tuple[str, str]]:
-    """Return (key path, problem) of what types and ranges cannot tell."""
-    found: list[tuple[str, str]] = []
-    seen: set[Address] = set()
-    for index, text in enumerate(config.server.listen):
-        try:
-            address = parse_address(text)
-        except ConfigError as error:
-            found.append((f"server.listen[{index}]", str(error)))
-            continue
-        if address in seen and (address.family == "unix" or address.port != 0):
-            found.append((f"server.listen[{index}]", f"{text!r} is listed twice"))
-        seen.add(address)
-    if config.respawn.backoff_max_seconds < config.respawn.backoff_min_seconds:
-        found.append(
-            ("respawn.backoff_max_seconds", "expected at least respawn.backoff_min_seconds")
-        )
-    return found + _metrics_contradictions(config) + _ingress_contradictions(config)
-
-
-def _metrics_contradictions(config: Config) -> list[tuple[str, str]]:
-    if not config.metrics.listen:
-        return []
-    try:
-        address = parse_address(config.metrics.listen)
-    except ConfigError as error:
-        return [("metrics.listen", str(error))]
-    is_tcp = address.family == "tcp"
-    return [] if is_tcp else [("metrics.listen", "expected HOST:PORT or [IPV6]:PORT")]
-
-
-def _ingress_contradictions(config: Config) -> list[tuple[str, str]]:
-    found: list[tuple[str, str]] = []
-    paths: set[tuple[str, str]] = set()
-    names: set[str] = set()
-    for index, ingress in enumerate(config.ingress):
-        place = f"ingress[{index}]"
-        if (ingress.kind, ingress.path) in paths:
-            found.append((f"{place}.path", f"{ingress.path!r} is used twice"))
-        if ingress.name.lower() in names:
-            found.append((f"{place}.name", f"{ingress.name!r} is used twice"))
-        if ingress.kind == "posix-queue" and "/" in ingress.path[1:]:
-            found.append((f"{place}.path", "expected a slash and a name without one"))
-        found += [
-            (f"{place}.to", f"{who!r}: expected a name, #room, or the beginning of one and a *")
-            for who in ingress.to
-            if re.fullmatch(r"#?(?:[A-Za-z0-9][A-Za-z0-9_.-]{0,31})?\*?", who) is None
-            or who in {"", "#"}
-        ]
-        paths.add((ingress.kind, ingress.path))
-        names.add(ingress.name.lower())
-    return found
-
-
-def _explain(message: str) -> str:
-    """Turn "Expected `int` >= 1 - at `$.log.level`" into "log.level: expected int >= 1"."""
-    problem, _, place = message.partition(" - at ")
-    key_path = place.strip("`").removeprefix("$").removeprefix(".")
-    if match := re.fullmatch(r"Object contains unknown field `(.*)`", problem):
-        key = match[1]
-        return f"{key_path}.{key}".removeprefix(".") + f": unknown key{_suggest(key_path, key)}"
-    for option in options():
-        if option.key_path == key_path and option.choices:
-            return f"{key_path}: expected one of {', '.join(option.choices)}"
-    return f"{key_path}: {problem[0].lower()}{problem[1:]}".replace("`", "")
-
-
-def _suggest(table: str, key: str) -> str:
-    struct = getattr(Config(), table, None) if table else Config()
-    known = () if struct is None else struct.__struct_fields__
-    close = difflib.get_close_matches(key, known, n=1)
-    return f", did you mean {close[0]}?" if close else ""

@@ -193,7 +193,7 @@ def connect(directory: Path) -> socket.socket:
     try:
         fd = os.open(directory, os.O_PATH | os.O_DIRECTORY)
     except (FileNotFoundError, NotADirectoryError) as error:
-        raise NotRunning(f"no daemon runs in {directory}") from error
+        raise NotRunning(_not_running(directory)) from error
     except OSError as error:
         raise OperationError(f"{directory}: {error.strerror}") from error
     daemon = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
@@ -201,10 +201,14 @@ def connect(directory: Path) -> socket.socket:
         daemon.connect(socket_path(fd))
     except (FileNotFoundError, ConnectionRefusedError) as error:
         daemon.close()
-        raise NotRunning(f"no daemon runs in {directory}") from error
+        raise NotRunning(_not_running(directory)) from error
     except OSError as error:
         daemon.close()
         raise OperationError(f"{directory}: {error.strerror}") from error
     finally:
         os.close(fd)
     return daemon
+
+
+def _not_running(directory: Path) -> str:
+    return f"no daemon runs in {directory}: --runtime-dir or --config says where yours does"

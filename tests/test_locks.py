@@ -37,6 +37,7 @@ def test_a_lock_file_has_hashes_and_no_address(path: Path) -> None:
 def test_all_that_the_project_asks_for_is_locked() -> None:
     project = tomllib.loads((_CHECKOUT / "pyproject.toml").read_text())["project"]
     assert wanted(project["dependencies"]) <= set(locked(_RUNTIME))
+    assert wanted(project["optional-dependencies"]["client"]) <= set(locked(_RUNTIME))
     assert wanted(project["optional-dependencies"]["test"]) <= set(locked(_TESTS))
 
 

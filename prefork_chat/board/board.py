@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Final
 
 from prefork_chat.board import layout
 from prefork_chat.channels.errors import ChannelError, NoServer, NotPermitted, ObjectTaken
-from prefork_chat.channels.ipc import SysvMemory, system_v_key
+from prefork_chat.channels.sysv import SysvMemory, system_v_key
 
 if TYPE_CHECKING:
     from pathlib import Path

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
 
 from prefork_chat.channels.errors import ChannelError, KeyMissing, NotPermitted
-from prefork_chat.channels.ipc import system_v_key
+from prefork_chat.channels.sysv import system_v_key
 
 if TYPE_CHECKING:
     from pathlib import Path

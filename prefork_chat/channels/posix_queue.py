@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Final
 from prefork_chat.channels import parts
 from prefork_chat.channels.channel import MAX_MESSAGE_BYTES, Mark, Receiver, Sender
 from prefork_chat.channels.errors import NoServer
-from prefork_chat.channels.ipc import PosixQueue, remove_posix_queue
+from prefork_chat.channels.posix import PosixQueue, remove_posix_queue
 
 if TYPE_CHECKING:
     from collections.abc import Sequence

@@ -40,8 +40,8 @@ from prefork_chat.channels.errors import (
     PeerGone,
     StaleObject,
 )
-from prefork_chat.channels.ipc import SysvMemory, SysvSemaphore, remove_sysv
 from prefork_chat.channels.key import PROJECT
+from prefork_chat.channels.sysv import SysvMemory, SysvSemaphore, remove_sysv
 
 if TYPE_CHECKING:
     from collections.abc import Sequence

@@ -27,8 +27,8 @@ from typing import TYPE_CHECKING, Final
 from prefork_chat.channels import parts
 from prefork_chat.channels.channel import MAX_MESSAGE_BYTES, Mark, Receiver, Sender
 from prefork_chat.channels.errors import NoServer, ObjectRemoved, PeerGone, StaleObject
-from prefork_chat.channels.ipc import SysvQueue, remove_sysv
 from prefork_chat.channels.process import has_lived_since
+from prefork_chat.channels.sysv import SysvQueue, remove_sysv
 
 if TYPE_CHECKING:
     from collections.abc import Sequence

@@ -380,6 +380,7 @@ _TABLE: Final = (
         (
             b"show that an account is yours, to use HIST and FIND without joining",
             b"Nobody sees you, and what waits for you goes on waiting.",
+            b"HIST #room shows any room then, unseen.",
         ),
         _read,
     ),

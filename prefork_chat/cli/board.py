@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Final
 import msgspec
 
 from prefork_chat.cli import runtime
+from prefork_chat.errors import OperationError
 
 if TYPE_CHECKING:
     import argparse
@@ -48,7 +49,7 @@ def add_parser(subcommands: argparse._SubParsersAction[argparse.ArgumentParser])
 
 
 def run(arguments: argparse.Namespace) -> int:
-    """Show or set; raises ConfigError, ChannelError, NotRunning or OperationError."""
+    """Show or set; raises PreforkChatError."""
     # Here, so that the other subcommands start without loading all that.
     from prefork_chat.board import layout  # noqa: PLC0415
     from prefork_chat.board.board import Board  # noqa: PLC0415
@@ -58,9 +59,12 @@ def run(arguments: argparse.Namespace) -> int:
         return 0
     directory = runtime.resolve(arguments)
     if arguments.set_notice is not None:
+        from prefork_chat.bulletin import complaint  # noqa: PLC0415
         from prefork_chat.cli.ctl import ask  # noqa: PLC0415
         from prefork_chat.control import Post  # noqa: PLC0415
 
+        if problem := complaint("notice", arguments.set_notice):
+            raise OperationError(problem)
         print(ask(directory, Post("notice", arguments.set_notice))[1])
         return 0
     before = _CLEAR if arguments.watch and not arguments.json and sys.stdout.isatty() else ""

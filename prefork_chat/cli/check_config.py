@@ -9,8 +9,8 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from prefork_chat import config
 from prefork_chat.cli import options
+from prefork_chat.loading import load
 
 if TYPE_CHECKING:
     import argparse
@@ -37,6 +37,6 @@ def run(arguments: argparse.Namespace) -> int:
     if arguments.example:
         print(options.example_file(), end="")
         return 0
-    config.load(arguments.file)
+    load(arguments.file)
     print(f"{arguments.file}: ok")
     return 0

@@ -39,7 +39,7 @@ def add_parser(subcommands: argparse._SubParsersAction[argparse.ArgumentParser])
     )
     add_identity(parser)
     parser.add_argument("--peer", metavar="NAME", help="only what NAME and you said to each other")
-    parser.add_argument("--room", metavar="#ROOM", help="what was said in a room; you enter it")
+    parser.add_argument("--room", metavar="#ROOM", help="what was said in a room")
     parser.add_argument("--since", metavar="TIME", help="only from this date or time on (UTC)")
     parser.add_argument(
         "--format", choices=tuple(transcript.FORMATS), default="text", help="default: text"
@@ -73,7 +73,6 @@ def _print(arguments: argparse.Namespace) -> int:
         parse_address(arguments.server),
         identity.choose_name(arguments.name),
         identity.read_password(arguments.password_file, os.environ),
-        room,
     )
     with teller:
         lines = teller.lines(peer or room, since)
@@ -88,11 +87,12 @@ def _print(arguments: argparse.Namespace) -> int:
 
 def _back_up(configuration: Path | None, target: Path) -> int:
     # Here: who prints a transcript need not load them.
-    from prefork_chat import config  # noqa: PLC0415
+    from prefork_chat.config import resolve_state_dir  # noqa: PLC0415
     from prefork_chat.history.backup import back_up  # noqa: PLC0415
     from prefork_chat.history.schema import FILE_NAME  # noqa: PLC0415
+    from prefork_chat.loading import load  # noqa: PLC0415
 
-    source = config.resolve_state_dir(config.load(configuration)) / FILE_NAME
+    source = resolve_state_dir(load(configuration)) / FILE_NAME
     try:
         size = back_up(source, target)
     except (sqlite3.Error, OSError) as error:

@@ -1,7 +1,7 @@
 """How an option of the configuration looks on the command line and in the example file.
 
-Called by `serve` and `check_config`. Everything here is derived from `config.options()`, so help,
-flags and example cannot differ from what `config.load` accepts. An option of the table `server` is
+Called by `serve` and `check_config`. Everything here is derived from `options.options()`, so help,
+flags and example cannot differ from what `loading.load` accepts. An option of the table `server` is
 a plain flag (`server.workers`: `--workers`); others carry their table's name (`--log-level`).
 """
 
@@ -12,7 +12,8 @@ import json
 import textwrap
 from typing import TYPE_CHECKING, Any, Final
 
-from prefork_chat.config import Config, IngressConfig, Option, ingress_options, options
+from prefork_chat.config import Config, IngressConfig
+from prefork_chat.options import Option, ingress_options, options
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -50,7 +51,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def overrides(arguments: argparse.Namespace) -> dict[str, object]:
-    """Return what was given on the command line, by key path: what `config.load` wants."""
+    """Return what was given on the command line, by key path: what `loading.load` wants."""
     given = vars(arguments)
     return {o.key_path: given[o.key_path] for o in options() if o.key_path in given}
 
@@ -88,7 +89,7 @@ def _ingress_lines() -> Iterator[str]:
 
 
 def _how_to_read(option: Option) -> dict[str, Any]:
-    """Return what `add_argument` must know; ranges are left to `config.load`."""
+    """Return what `add_argument` must know; ranges are left to `loading.load`."""
     unit = option.key.rpartition("_")[2]
     match option.default:
         case bool():

@@ -8,7 +8,8 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from prefork_chat import config
+from prefork_chat.config import resolve_runtime_dir
+from prefork_chat.loading import load
 
 if TYPE_CHECKING:
     import argparse
@@ -26,4 +27,4 @@ def resolve(arguments: argparse.Namespace) -> Path:
     """Return the directory that is meant; raises ConfigError."""
     directory = arguments.runtime_dir
     overrides = {} if directory is None else {"server.runtime_dir": directory}
-    return config.resolve_runtime_dir(config.load(arguments.config, overrides))
+    return resolve_runtime_dir(load(arguments.config, overrides))

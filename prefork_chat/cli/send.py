@@ -64,6 +64,8 @@ def run(arguments: argparse.Namespace) -> int:
     dest: str = arguments.dest
     if not is_person(dest) and not is_room(dest):
         raise UsageError(f"{dest!r} is neither a name nor a #room")
+    if not "".join(arguments.text).strip():
+        raise UsageError("the message is empty: nothing was sent")
     carrier = scripts.begin(
         parse_address(arguments.server),
         identity.choose_name(arguments.name),

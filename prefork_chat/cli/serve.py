@@ -14,14 +14,16 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
-from prefork_chat import __version__, config, log
+from prefork_chat import __version__, loading, log
 from prefork_chat.addresses import parse_address
 from prefork_chat.cli import options
+from prefork_chat.config import resolve_state_dir
 
 if TYPE_CHECKING:
     import argparse
 
     from prefork_chat.addresses import Address
+    from prefork_chat.config import Config
     from prefork_chat.registry.registry import Registry
 
 
@@ -32,6 +34,7 @@ def add_parser(subcommands: argparse._SubParsersAction[argparse.ArgumentParser])
     """Add the subcommand, with a flag for each option."""
     parser = subcommands.add_parser(
         "serve",
+        usage="prefork-chat serve [--config FILE] [OPTION ...]",
         help="run the daemon in the foreground",
         description="Run the daemon in the foreground; Ctrl-C ends it. SIGHUP reloads FILE. "
         "What is given here wins over the file.",
@@ -45,9 +48,9 @@ def add_parser(subcommands: argparse._SubParsersAction[argparse.ArgumentParser])
 def run(arguments: argparse.Namespace) -> int:
     """Serve until told to stop; return the exit code. Raises PreforkChatError."""
     open_standard_files()
-    load = partial(config.load, arguments.config, options.overrides(arguments))
+    load = partial(loading.load, arguments.config, options.overrides(arguments))
     settings = load()
-    config.resolve_state_dir(settings)  # before it is needed by processes that cannot ask for it
+    resolve_state_dir(settings)  # before it is needed by processes that cannot ask for it
     log.configure(settings.log)
     # Here, so that the other subcommands start without loading the server.
     from prefork_chat.historian.historian import run_historian  # noqa: PLC0415
@@ -61,13 +64,17 @@ def run(arguments: argparse.Namespace) -> int:
         "historian": Duty(run_historian, lambda settings: settings.history.enabled),
         "porter": Duty(run_porter, is_wanted),
     }
-    supervisor = Supervisor(settings, run_worker, load, furnish, duties)
-    if "LISTEN_FDS" not in os.environ and not is_handover(os.environ):
-        print(welcome(settings), flush=True)
-    return supervisor.run()
+    is_typed = "LISTEN_FDS" not in os.environ and not is_handover(os.environ)
+
+    def begin(settings: Config, registry: Registry) -> None:
+        furnish(settings, registry)
+        if is_typed:  # and is listened to from now on
+            print(welcome(settings), flush=True)
+
+    return Supervisor(settings, run_worker, load, begin, duties).run()
 
 
-def furnish(settings: config.Config, registry: Registry) -> None:
+def furnish(settings: Config, registry: Registry) -> None:
     """Tell the registry which names are accounts; never raises.
 
     If that cannot be known, guests may take any name until it can: the chat goes on. A worker that
@@ -78,7 +85,7 @@ def furnish(settings: config.Config, registry: Registry) -> None:
 
     if not settings.accounts.enabled:
         return
-    state_dir = config.resolve_state_dir(settings)
+    state_dir = resolve_state_dir(settings)
     try:
         announce_all(state_dir, registry.registered.add)
     except StoreFailed as failure:
@@ -101,7 +108,7 @@ def open_standard_files() -> None:
             setattr(sys, name, open(number, "w" if number else "r", closefd=False))  # noqa: SIM115
 
 
-def welcome(settings: config.Config) -> str:
+def welcome(settings: Config) -> str:
     """Return what a person wants to know who has just started the daemon: how to talk to it."""
     lines = [f"prefork-chat {__version__}; to talk, in another terminal:"]
     lines += [f"    {netcat(parse_address(text))}" for text in settings.server.listen]

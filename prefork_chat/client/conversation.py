@@ -3,34 +3,35 @@
 Everything meets here. Screens and scripts call it, with the time in seconds of a monotonic clock,
 and ask it afterwards what there is to do:
 
-    connect_at      when to connect, if there is no connection; then `connected` or `lost`
+    entrance        when to connect (`connect_at`); then call `connected` or `lost`
     received        what a connection brought; `take_output` is what to write to it
     wake_at         when to call `tick`, if nothing else happens before
     must_hang_up    the connection is to be closed, and `lost` to be called
     take_events     what is new to show or to ask
     is_over         nothing more will come
 
-The life of a connection is its `Phase`. When it ends without our will, all that was under way is
-doubtful. When the next one has joined, the rooms are entered again, the history is asked for what
-was missed, doubtful messages are looked for there, and those that are not found are sent again,
-once. Nothing here knows a socket, a clock or a terminal.
+How far a connection is says its `Phase` (`entrance`). When it ends without our will, all that was
+under way is doubtful. When the next one has joined, the rooms are entered again, the history is
+asked for what was missed, doubtful messages are looked for there, and those that are not found are
+sent again, once (`homecoming`). Nothing here knows a socket, a clock or a terminal.
 """
 
 from __future__ import annotations
 
-from enum import Enum, auto
 from functools import partial
 from typing import TYPE_CHECKING, Final
 
 from prefork_chat.client.company import Company
+from prefork_chat.client.entrance import Entrance, Phase
 from prefork_chat.client.entries import Entry, Kind, State, mentions
-from prefork_chat.client.events import Added, Asked, Changed, Event, Question, Recalled
+from prefork_chat.client.events import Added, Changed, Event, Recalled
 from prefork_chat.client.homecoming import Homecoming
 from prefork_chat.client.mailbag import Mailbag
-from prefork_chat.client.places import is_person, key_of
-from prefork_chat.client.recall import MARK_SECONDS, Recall
+from prefork_chat.client.places import key_of
+from prefork_chat.client.recall import Recall
 from prefork_chat.client.reconnect import BackOff
 from prefork_chat.client.requests import Reply, Requests
+from prefork_chat.client.silence import Silence
 from prefork_chat.client.talks import Talk, Talks
 from prefork_chat.client.timers import Timers
 from prefork_chat.client.wire import (
@@ -43,43 +44,14 @@ from prefork_chat.client.wire import (
     parse,
     split_message,
 )
-from prefork_chat.protocol.names import MAX_NAME_BYTES
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
 
     from prefork_chat.client.requests import Then
 
-SILENCE_SECONDS: Final = 30.0
-"""A connection that brings nothing for so long is asked for a sign of life."""
-PATIENCE_SECONDS: Final = 15.0
-"""And given up if none comes within this time; the same for a greeting."""
-
 _FAREWELL_SECONDS: Final = 5.0
-_INUSE_SECONDS: Final = 60.0
-"""So long a server may take to notice that our last connection has gone."""
-_FULL_SECONDS: Final = 2.0
-_SLOWED_SECONDS: Final = 10.0
-"""Who is told that too many passwords were wrong waits so long before the next JOIN."""
 _TAG_BYTES: Final = 20
-
-
-class Phase(Enum):
-    """How far the present connection is."""
-
-    AWAY = auto()
-    """There is none."""
-    GREETING = auto()
-    """The server has not said who it is."""
-    JOINING = auto()
-    """JOIN is not answered yet."""
-    NAMELESS = auto()
-    """The person is to choose another name; the connection may have ended meanwhile."""
-    LOCKED = auto()
-    """The person is to give the password; the connection may have ended meanwhile."""
-    HERE = auto()
-    """We have joined."""
-    OVER = auto()
 
 
 class Conversation:
@@ -102,12 +74,7 @@ class Conversation:
         here; `chance`: a number from 0 to 1; `epoch`: what to add to the time for seconds since
         1970.
         """
-        self.name = name
-        self.password = password
-        self.phase = Phase.AWAY
-        self.server = ""
         self.talks = Talks()
-        self.connect_at: float | None = 0.0
         self.company = Company()
         self._requests = Requests()
         self.mailbag = Mailbag(self._requests.next_tag)
@@ -115,9 +82,19 @@ class Conversation:
         self._recall_count = recall_count
         self._wants_people = wants_people
         self._epoch = epoch
-        self._now = 0.0
-        self._back_off = BackOff(chance)
         self._timers = Timers()
+        self._silence = Silence(self._timers, self.ask, self._hang_up)
+        self.entrance = Entrance(
+            name=name,
+            password=password,
+            back_off=BackOff(chance),
+            timers=self._timers,
+            silence=self._silence,
+            ask=self.ask,
+            announce=self.announce,
+            complain=partial(self.remark, is_error=True),
+            arrived=self._arrive,
+        )
         self._reader = LineReader()
         self._output: list[str] = []
         self._events: list[Event] = []
@@ -130,10 +107,7 @@ class Conversation:
             announce=self.announce,
             recall_count=recall_count,
         )
-        self._has_connection = False
-        self._has_joined_before = False
         self._is_leaving = False
-        self._lost_at: float | None = None
         for room in rooms:
             self.talks.enter(room).is_entered = True
         self.must_hang_up = False
@@ -141,25 +115,25 @@ class Conversation:
     # What there is to do
 
     @property
+    def name(self) -> str:
+        """Who we are, or would like to be."""
+        return self.entrance.name
+
+    @property
+    def phase(self) -> Phase:
+        """How far we are."""
+        return self.entrance.phase
+
+    @property
     def is_over(self) -> bool:
         """Whether nothing more will come."""
         return self.phase is Phase.OVER
-
-    @property
-    def waiting(self) -> int:
-        """How many messages have no final state."""
-        return len(self.mailbag)
-
-    @property
-    def has_joined(self) -> bool:
-        """Whether we have been let in, by this connection or an earlier one."""
-        return self._has_joined_before
 
     def wake_at(self) -> float | None:
         """Return when `tick` is to be called, if nothing else happens before; None: never."""
         times = [self._timers.next]
         if self.phase is Phase.HERE and not self._homecoming.is_settling:
-            times.append(self.mailbag.wake_at(self._now))
+            times.append(self.mailbag.wake_at(self._timers.now))
         return min((time for time in times if time is not None), default=None)
 
     def take_output(self) -> bytes:
@@ -185,19 +159,15 @@ class Conversation:
 
     def connected(self, now: float) -> None:
         """Begin with a connection."""
-        self._now = now
-        self._has_connection, self.must_hang_up = True, False
-        self.connect_at = None
+        self._timers.now = now
+        self.must_hang_up = False
         self._reader = LineReader()
-        if self.phase is Phase.AWAY:
-            self.phase = Phase.GREETING
-        self._timers.set("silence", now + PATIENCE_SECONDS, self._hang_up)
+        self.entrance.connected()
 
     def lost(self, now: float, why: str) -> None:
         """Note that the connection has ended, or could not be made."""
-        self._now = now
-        was_here = self.phase is Phase.HERE
-        self._has_connection = self.must_hang_up = False
+        self._timers.now = now
+        self.must_hang_up = False
         self._output.clear()
         self._timers.clear()
         self._requests.forget()
@@ -205,39 +175,32 @@ class Conversation:
         for talk in self.talks:
             talk.members.clear()
             talk.is_counted = False
-        if self._is_leaving or self.phase is Phase.OVER:
+        if self._is_leaving:
+            self.entrance.end()
+        self.entrance.lost(why)
+        if self.is_over:
             self._end()
-            return
-        if self.phase in (Phase.NAMELESS, Phase.LOCKED):
-            return  # the person's answer will bring the next connection
-        self.phase = Phase.AWAY
-        wait = self._back_off.next_wait()
-        self.connect_at = now + wait
-        if was_here or self._lost_at is None:
-            self.remark(f"no connection ({why}): trying again", is_error=True)
-        if self._lost_at is None:
-            self._lost_at = now
 
     def received(self, data: bytes, now: float) -> None:
         """Take what the connection brought."""
-        self._now = now
+        self._timers.now = now
         for line in self._reader.feed(data):
             if line.strip(b"\r"):
                 self._hear(line.removesuffix(b"\r"))
         if self.phase is Phase.HERE:
-            self._timers.set("silence", now + SILENCE_SECONDS, self._ask_for_a_sign)
+            self._silence.broken()
 
     def tick(self, now: float) -> None:
         """Do what is due."""
-        self._now = now
-        for action in self._timers.due(now):
+        self._timers.now = now
+        for action in self._timers.due():
             action()
 
     # The person
 
     def say(self, to: str, text: str, now: float) -> list[Entry]:
         """Say something, in as many messages as it takes; return them."""
-        self._now = now
+        self._timers.now = now
         if not to:
             self.remark("to whom? /msg name, or /join #room", is_error=True)
             return []
@@ -269,21 +232,17 @@ class Conversation:
 
     def password_given(self, password: str, now: float) -> None:
         """Take the answer to `Question.PASSWORD` or `NEW_PASSWORD`; empty: none is given."""
-        self._now = now
+        self._timers.now = now
         if any(not character.isprintable() for character in password):
             self.remark("a password has no control characters", is_error=True)
             return
         if self.phase is Phase.LOCKED:
-            self.password = password
-            if password:
-                self._join_or_connect()
-            else:
-                self._ask_name(f"{self.name} needs a password: another name?")
+            self.entrance.unlock(password)
         elif password and self.phase is Phase.HERE:
 
             def answered(reply: Reply) -> None:
                 if reply.answer.is_ok:
-                    self.password = password
+                    self.entrance.password = password
                     self.remark(f"the name {self.name} is yours: this password opens it")
                     self.recall.try_again()
                     self._homecoming.look()
@@ -296,25 +255,20 @@ class Conversation:
 
     def leave(self, now: float) -> None:
         """Say good-bye, once all messages have their answers; a second time: at once."""
-        self._now = now
-        if not self._has_connection or self._is_leaving or self.phase is not Phase.HERE:
+        self._timers.now = now
+        if not self.entrance.has_connection or self._is_leaving or self.phase is not Phase.HERE:
             self._end()
             return
         self._is_leaving = True
         if self.mailbag:
             self.remark(f"{len(self.mailbag)} messages are under way; /quit again: at once")
-        self._timers.set("farewell", now + _FAREWELL_SECONDS, self._end)
+        self._timers.after(_FAREWELL_SECONDS, "farewell", self._end)
         self._say_good_bye()
 
     def choose_name(self, name: str, now: float) -> None:
         """Take the answer to `Question.NAME`."""
-        self._now = now
-        if not is_person(name):
-            rule = f"a name is 1-{MAX_NAME_BYTES} of A-Z a-z 0-9 _ . -, a letter or digit first"
-            self._ask_name(f"{rule}: {name} is none")
-            return
-        self.name, self.password = name, ""
-        self._join_or_connect()
+        self._timers.now = now
+        self.entrance.choose_name(name)
 
     def exit(self, talk: Talk) -> None:
         """Leave a room, or drop the talk with a person."""
@@ -333,7 +287,7 @@ class Conversation:
     def remark(self, text: str, talk: Talk | None = None, *, is_error: bool = False) -> None:
         """Show something that nobody has said; in the current talk, unless another is given."""
         where = talk or self.talks.current
-        entry = Entry(Kind.ERROR if is_error else Kind.REMARK, self._now + self._epoch, text)
+        entry = Entry(Kind.ERROR if is_error else Kind.REMARK, self._timers.now + self._epoch, text)
         self.talks.add(where, entry)
         self._events.append(Added(where, entry))
 
@@ -350,7 +304,7 @@ class Conversation:
             case Note(text):
                 self.remark(text)
                 if text.startswith("RESUMED"):
-                    self._homecoming.resume(self._now, self.name)
+                    self._homecoming.resume(self.name)
                 elif text.startswith("MISSED"):
                     self._homecoming.catch_up(self.name)
             case Presence() as presence:
@@ -362,13 +316,9 @@ class Conversation:
 
     def _hear_answer(self, answer: Answer) -> None:
         if self.phase is Phase.GREETING and answer.verb == "HELO" and not answer.tag:
-            if answer.is_ok:
-                self.server = answer.text
-                self._join()
-            else:
-                self.remark(answer.text, is_error=True)
+            self.entrance.greeted(answer)
             return
-        if answer.verb == "CHAT" and (entry := self.mailbag.answered(answer, self._now)):
+        if answer.verb == "CHAT" and (entry := self.mailbag.answered(answer, self._timers.now)):
             self._events.append(Changed(entry))
             if entry.state is State.UNSURE and self.recall.is_offered:
                 self._homecoming.catch_up(self.name)
@@ -386,7 +336,7 @@ class Conversation:
         talk = self.talks.get(message.room or message.sender)
         entry = Entry(
             Kind.MESSAGE,
-            self._now + self._epoch,
+            self._timers.now + self._epoch,
             message.text,
             sender=message.sender,
             to=message.room or self.name,
@@ -395,58 +345,12 @@ class Conversation:
         self.talks.add(talk, entry)
         self._events.append(Added(talk, entry))
 
-    # Joining
+    # Here
 
-    def _join_or_connect(self) -> None:
-        if self._has_connection:
-            self._join()
-        else:
-            self.phase = Phase.AWAY
-            self.connect_at = self._now
-
-    def _join(self) -> None:
-        self.phase = Phase.JOINING
-        self._timers.set("silence", self._now + PATIENCE_SECONDS, self._hang_up)
-        self.ask(f"JOIN {self.name} {self.password}".rstrip(" "), self._joined)
-
-    def _joined(self, reply: Reply) -> None:
-        answer = reply.answer
-        if answer.is_ok:
-            self._arrive(answer.text.partition(" ")[0] or self.name)
-            return
-        # Nobody is waited for now but a person.
-        self._timers.drop("silence")
-        match answer.code:
-            case "INUSE" if self._has_joined_before and self._is_recent():
-                self.phase = Phase.GREETING
-                self._timers.set("join", self._now + 1.0, self._join)
-            case "AUTH":
-                self.phase = Phase.LOCKED
-                self.password = ""
-                self.remark(answer.text, is_error=True)
-                self._events.append(Asked(Question.PASSWORD, f"password of {self.name}"))
-            case "FULL" | "BUSY" | "RATE" | "INTERNAL":
-                self.remark(answer.text, is_error=True)
-                self.phase = Phase.GREETING
-                wait = _SLOWED_SECONDS if answer.code == "RATE" else _FULL_SECONDS
-                self._timers.set("join", self._now + wait, self._join)
-            case _:
-                self._ask_name(answer.text)
-
-    def _is_recent(self) -> bool:
-        return self._lost_at is not None and self._now - self._lost_at < _INUSE_SECONDS
-
-    def _arrive(self, name: str) -> None:
+    def _arrive(self, remark: str) -> None:
         """Go on where the last connection ended."""
-        self.phase = Phase.HERE
-        self.name = name
-        self._back_off.succeeded()
-        if self._lost_at is not None and self._has_joined_before:
-            self.remark(f"connected again after {self._now - self._lost_at:.0f} s")
-        elif not self._has_joined_before:
-            self.remark(f"you are {name} at {self.server}")
-        self._lost_at = None
-        self._timers.set("silence", self._now + SILENCE_SECONDS, self._ask_for_a_sign)
+        if remark:
+            self.remark(remark)
         self.ask("HELO pres", self.company.note_extras)
         for talk in self.talks:
             if talk.is_entered:
@@ -454,19 +358,7 @@ class Conversation:
         if self._wants_people:
             self.ask("WHOS", self.company.note_people)
             self.ask("ROOM", self.company.note_rooms)
-        self._has_joined_before = True
-        self._homecoming.begin(self._now, name)
-        self._timers.set("mark", self._now + MARK_SECONDS, self._mark)
-
-    def _ask_name(self, reason: str) -> None:
-        self.phase = Phase.NAMELESS
-        self._events.append(Asked(Question.NAME, reason))
-
-    def _mark(self) -> None:
-        self.recall.mark()
-        self._timers.set("mark", self._now + MARK_SECONDS, self._mark)
-
-    # Rooms
+        self._homecoming.begin(self.name)
 
     def _enter(self, talk: Talk) -> None:
         is_first = not talk.entries
@@ -491,24 +383,18 @@ class Conversation:
 
     def _write_mail(self) -> None:
         if self.phase is Phase.HERE and not self._homecoming.is_settling:
-            for line in self.mailbag.write(self._now):
-                self._output.append(line)
-
-    def _ask_for_a_sign(self) -> None:
-        self.ask("PING", lambda _: None)
-        self._timers.set("silence", self._now + PATIENCE_SECONDS, self._hang_up)
+            self._output += self.mailbag.write(self._timers.now)
 
     def _hang_up(self) -> None:
         self.must_hang_up = True
 
     def _say_good_bye(self) -> None:
         if not self.mailbag and self._timers.drop("farewell"):
-            self._timers.set("end", self._now + 2.0, self._end)
+            self._timers.after(2.0, "end", self._end)
             self.ask("LEAV", lambda _: self._end())
 
     def _end(self) -> None:
         self._events += [Changed(e) for e in self.mailbag.give_up("you left before it was sent")]
-        self.phase = Phase.OVER
-        self.connect_at = None
+        self.entrance.end()
         self._timers.clear()
-        self.must_hang_up = self._has_connection
+        self.must_hang_up = self.entrance.has_connection

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Final
 from prefork_chat.client.entries import State, mentions
 from prefork_chat.client.events import Changed, Recalled
 from prefork_chat.client.places import key_of
+from prefork_chat.client.recall import MARK_SECONDS
 from prefork_chat.client.talks import GUEST
 
 if TYPE_CHECKING:
@@ -59,25 +60,26 @@ class Homecoming:
         self._twice: list[Entry] = []
         self.is_settling = False
 
-    def begin(self, now: float, name: str) -> None:
+    def begin(self, name: str) -> None:
         """Go on where the last connection ended, or begin; `name` is ours now."""
         self._arrived = self._talks.next_number
         self._recall.try_again()
         if self._recall.has_mark:
-            self._timers.set("recall", now + _STORED_SECONDS, lambda: self._come_back(now, name))
+            self._timers.after(_STORED_SECONDS, "recall", lambda: self._come_back(name))
         elif self._recall_count:
-            self._timers.set("recall", now + _STORED_SECONDS, self.look)
+            self._timers.after(_STORED_SECONDS, "recall", self.look)
         else:
             self.look()
         self.is_settling = bool(self._mailbag.doubtful)
         if self.is_settling:
-            self._timers.set("settle", now + _SETTLE_SECONDS, self._settle)
+            self._timers.after(_SETTLE_SECONDS, "settle", self._settle)
+        self._timers.after(MARK_SECONDS, "mark", self._mark)
 
-    def resume(self, now: float, name: str) -> None:
+    def resume(self, name: str) -> None:
         """Make all that has no answer doubtful: the server has lost it, the connection goes on."""
         for entry in self._mailbag.lose_answers():
             self._announce(Changed(entry))
-        self.begin(now, name)
+        self.begin(name)
 
     def connection_lost(self) -> None:
         """Expect no answers any more."""
@@ -129,9 +131,13 @@ class Homecoming:
                 return True
         return False
 
-    def _come_back(self, now: float, name: str) -> None:
+    def _come_back(self, name: str) -> None:
         self._twice = self.catch_up(name, self._arrived)
-        self._timers.set("twice", now + _STORED_SECONDS + _TWICE_SECONDS, self._forget_twice)
+        self._timers.after(_TWICE_SECONDS, "twice", self._forget_twice)
+
+    def _mark(self) -> None:
+        self._recall.mark()
+        self._timers.after(MARK_SECONDS, "mark", self._mark)
 
     def _forget_twice(self) -> None:
         self._twice = []

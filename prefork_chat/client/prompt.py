@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Final
 
 from prefork_chat.client import typed
 from prefork_chat.client.company import first_words
-from prefork_chat.client.conversation import Conversation, Phase
+from prefork_chat.client.entrance import Phase
 from prefork_chat.client.entries import Kind
 from prefork_chat.client.events import Added, Asked, Question, Recalled
 from prefork_chat.client.places import key_of
@@ -18,6 +18,7 @@ from prefork_chat.client.places import key_of
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
+    from prefork_chat.client.conversation import Conversation
     from prefork_chat.client.entries import Entry
     from prefork_chat.client.requests import Reply, Then
     from prefork_chat.client.typed import Intent

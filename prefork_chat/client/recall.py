@@ -179,10 +179,12 @@ class Recall:
         rows = sorted(errand.rows.values(), key=lambda row: row.id)
         errand.then(self._merge(rows, errand.since.number, errand.until))
 
-    def _fetch(self, errand: _Errand, after: int) -> None:
+    def _fetch(self, errand: _Errand, after: int, before: int = 0) -> None:
+        """Ask for a page of the first place: upwards from `after`, or from the newest one back."""
         place = errand.places[0]
         has_bound = after > 0 and not errand.is_plain  # no message has the id 0
-        words = ["HIST", place, str(_PAGE), f"after={after}" if has_bound else ""]
+        bound = f"after={after}" if has_bound else f"before={before}" if before else ""
+        words = ["HIST", place, str(_PAGE), bound]
 
         def answered(reply: Reply) -> None:
             if reply.answer.code == "BADARGS" and has_bound:
@@ -193,9 +195,13 @@ class Recall:
             fresh = {row.id: row for row in rows if row.id > errand.since.row}
             errand.rows |= fresh
             errand.pages += 1
-            if fresh and _has_more(reply) and has_bound and errand.pages < _MOST_PAGES:
-                self._fetch(errand, max(fresh))
-                return
+            if fresh and _has_more(reply) and errand.pages < _MOST_PAGES:
+                if has_bound:
+                    self._fetch(errand, max(fresh))
+                    return
+                if len(fresh) == len(rows):  # else this page has reached what we know
+                    self._fetch(errand, after, min(fresh))
+                    return
             errand.places.pop(0)
             errand.pages = 0
             self._go_on(errand)

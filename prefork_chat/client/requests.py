@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from prefork_chat.client.wire import Answer, Data
 
     Then: TypeAlias = Callable[["Reply"], None]
+    Ask: TypeAlias = Callable[[str, Then], None]
 
 
 class Reply(NamedTuple):

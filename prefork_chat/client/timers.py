@@ -1,4 +1,7 @@
-"""Named deadlines of a conversation; a name has one at a time. Pure: the time is passed in."""
+"""Named deadlines of a conversation; a name has one at a time.
+
+Pure: whoever owns the timers tells them the time, and it is that for all who have them.
+"""
 
 from __future__ import annotations
 
@@ -9,9 +12,10 @@ if TYPE_CHECKING:
 
 
 class Timers:
-    """What is to be done when."""
+    """What is to be done when; `now` is the time in seconds of a monotonic clock."""
 
     def __init__(self) -> None:
+        self.now = 0.0
         self._set: dict[str, tuple[float, Callable[[], None]]] = {}
 
     @property
@@ -23,6 +27,10 @@ class Timers:
         """Do `action` at `time`, and not what was set under this name before."""
         self._set[name] = (time, action)
 
+    def after(self, seconds: float, name: str, action: Callable[[], None]) -> None:
+        """Do `action` so many seconds from now."""
+        self.set(name, self.now + seconds, action)
+
     def drop(self, name: str) -> bool:
         """Forget what was set under this name; say whether there was anything."""
         return self._set.pop(name, None) is not None
@@ -31,7 +39,7 @@ class Timers:
         """Forget all."""
         self._set.clear()
 
-    def due(self, now: float) -> list[Callable[[], None]]:
+    def due(self) -> list[Callable[[], None]]:
         """Take what is due, the earliest first."""
-        ready = sorted((time, name) for name, (time, _) in self._set.items() if time <= now)
+        ready = sorted((time, name) for name, (time, _) in self._set.items() if time <= self.now)
         return [self._set.pop(name)[1] for _, name in ready]

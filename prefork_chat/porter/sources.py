@@ -12,8 +12,9 @@ import os
 from abc import ABC, abstractmethod
 from typing import TYPE_CHECKING, Final
 
-from prefork_chat.channels.ipc import PosixQueue, SysvQueue, system_v_key
 from prefork_chat.channels.key import PROJECT
+from prefork_chat.channels.posix import PosixQueue
+from prefork_chat.channels.sysv import SysvQueue, system_v_key
 
 if TYPE_CHECKING:
     from pathlib import Path

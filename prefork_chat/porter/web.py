@@ -2,12 +2,16 @@
 
 One thread; never waits. One request a connection, answered and closed; whoever is slow, or asks for
 long, is cut off. An address that cannot be had is tried again and again: a second daemon that has
-it may end, and a web page is no reason for this one to stop.
+it may end, and a web page is no reason for this one to stop. A Unix socket is there for services
+without a network; the file of one at which nobody listens is a dead porter's and is replaced.
 """
 
 from __future__ import annotations
 
+import os
 import socket
+import stat
+from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
 from prefork_chat.log import METRICS_FAILED, METRICS_OPENED, get_logger
@@ -23,6 +27,8 @@ _MOST_REQUEST_BYTES: Final = 8192
 _PATIENCE_SECONDS: Final = 5.0
 _RETRY_SECONDS: Final = 2.0
 _PATH: Final = b"/metrics"
+# Who may read them is for the directory to say: figures are no secret.
+_MODE: Final = 0o666
 
 
 class _Visitor:
@@ -77,6 +83,8 @@ class Web:
         for visitor in list(self._visitors.values()):
             self._part(visitor)
         if self._listener is not None:
+            if self._address.family == "unix":  # while it is surely ours
+                Path(self._address.path).unlink(missing_ok=True)
             self._listener.close()
             self._listener = None
 
@@ -85,27 +93,17 @@ class Web:
             return
         self._open_at = now + _RETRY_SECONDS
         try:
-            found = socket.getaddrinfo(
-                self._address.host, self._address.port, type=socket.SOCK_STREAM
-            )
-            family, kind, protocol, _, name = found[0]
-            listener = socket.socket(family, kind, protocol)
-            try:
-                listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-                listener.bind(name)
-                listener.listen()
-                listener.setblocking(False)
-            except OSError:
-                listener.close()
-                raise
+            self._listener = _listen(self._address)
         except OSError as error:
             if not self._has_complained:
                 self._has_complained = True
                 self._log.warning(METRICS_FAILED, address=str(self._address), reason=error.strerror)
             return
-        self._listener = listener
-        host, port = listener.getsockname()[:2]
-        self._log.info(METRICS_OPENED, address=f"{host}:{port}")
+        address = str(self._address)
+        if self._address.family == "tcp":
+            host, port = self._listener.getsockname()[:2]
+            address = f"{host}:{port}"
+        self._log.info(METRICS_OPENED, address=address)
 
     def _welcome(self, listener: socket.socket, now: float) -> None:
         while len(self._visitors) < _MOST_VISITORS:
@@ -149,6 +147,42 @@ class Web:
     def _part(self, visitor: _Visitor) -> None:
         del self._visitors[visitor.connection.fileno()]
         visitor.connection.close()
+
+
+def _listen(address: Address) -> socket.socket:
+    """Return a listener that never blocks; raises OSError."""
+    if address.family == "unix":
+        _clear_way(address.path)
+        listener = socket.socket(socket.AF_UNIX)
+        name: str | tuple[object, ...] = address.path
+    else:
+        found = socket.getaddrinfo(address.host, address.port, type=socket.SOCK_STREAM)
+        family, kind, protocol, _, name = found[0]
+        listener = socket.socket(family, kind, protocol)
+    try:
+        listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        listener.bind(name)
+        if address.family == "unix":
+            os.chmod(address.path, _MODE)
+        listener.listen()
+        listener.setblocking(False)
+    except OSError:
+        listener.close()
+        raise
+    return listener
+
+
+def _clear_way(path: str) -> None:
+    """Remove the file of a socket at which nobody listens any more."""
+    with socket.socket(socket.AF_UNIX) as probe:
+        probe.setblocking(False)
+        try:
+            probe.connect(path)
+        except ConnectionRefusedError:
+            if stat.S_ISSOCK(os.stat(path).st_mode):  # connect(2) says so of other files, too
+                os.unlink(path)
+        except OSError:
+            return  # none is there, or somebody listens: bind will tell
 
 
 def _response(

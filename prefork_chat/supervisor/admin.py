@@ -48,6 +48,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
 
     from prefork_chat.control import Answer, Request
+    from prefork_chat.supervisor.configuration import Configuration
     from prefork_chat.supervisor.estate import Estate
     from prefork_chat.supervisor.operations import Operations
     from prefork_chat.supervisor.workforce import Workforce
@@ -95,10 +96,17 @@ class Peer:
 class Admin:
     """All peers. Owner: the supervisor's thread."""
 
-    def __init__(self, estate: Estate, workforce: Workforce, operations: Operations) -> None:
+    def __init__(
+        self,
+        estate: Estate,
+        workforce: Workforce,
+        configuration: Configuration,
+        operations: Operations,
+    ) -> None:
         """Listen at the estate's admin socket."""
         self._estate: Final = estate
         self._workforce: Final = workforce
+        self._configuration: Final = configuration
         self._operations: Final = operations
         self._visits: Final = Visits(estate.registry.consoles, estate.pairs.consoles)
         self._listener: Final = estate.admin.socket
@@ -236,7 +244,7 @@ class Admin:
                 self._operations.post(topic, text)
                 begun = iter([Done(f"the {topic} is {'set' if text else 'taken away'}")])
             case Visit():
-                peer.place, begun = self._visits.begin(self._operations.config, request)
+                peer.place, begun = self._visits.begin(self._configuration.current, request)
             case Recycle(p_id):
                 begun = self._operations.recycle(p_id)
             case Reload():

@@ -48,6 +48,12 @@ BUSY_SECONDS: Final = 3.0
 _POLL_SECONDS: Final = 0.05
 # A name may stand for addresses of a family that this machine does not have.
 _NOT_HERE: Final = frozenset({errno.EADDRNOTAVAIL, errno.EAFNOSUPPORT})
+# What is to be done about it, where the system's words do not say.
+_ADVICE: Final = {
+    errno.EADDRNOTAVAIL: "this machine does not have that address (ip addr lists them)",
+    errno.EACCES: "no permission; ports below 1024 are for root alone",
+    errno.ENOENT: "its directory does not exist: make it first",
+}
 
 
 class Interrupted(ListenError):  # noqa: N818 - says what is the case
@@ -123,7 +129,7 @@ class ListenerOpener:
             except OSError as error:
                 absent += error.errno in _NOT_HERE
                 if error.errno not in _NOT_HERE or absent == len(found):
-                    raise ListenError(f"{address}: {error.strerror}") from error
+                    raise ListenError(f"{address}: {_advise(error)}") from error
 
     def _try_tcp(self, family: socket.AddressFamily, name: _Name) -> socket.socket | None:
         listener = socket.socket(family, socket.SOCK_STREAM)
@@ -150,7 +156,7 @@ class ListenerOpener:
             listener.bind(path)
         except OSError as error:
             listener.close()
-            raise ListenError(f"unix:{path}: {error.strerror}") from error
+            raise ListenError(f"unix:{path}: {_advise(error)}") from error
         finally:
             os.umask(mask)
         if (identity := read_identity(path)) is not None:
@@ -165,7 +171,10 @@ class ListenerOpener:
         is_told = False
         while (listener := attempt()) is None:
             if time.monotonic() >= deadline:
-                raise ListenError(f"{label}: address in use: somebody else listens there")
+                raise ListenError(
+                    f"{label}: address in use: somebody else listens there (ss -lp shows who); "
+                    "stop it, or --listen at another"
+                )
             if not is_told:
                 self._log.warning(LISTENER_DELAYED, address=label, seconds=BUSY_SECONDS)
                 is_told = True
@@ -186,6 +195,10 @@ def describe(listener: socket.socket) -> str:
         return f"unix:{os.fsdecode(name)}"
     host, port = name[:2]
     return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
+
+
+def _advise(error: OSError) -> str:
+    return _ADVICE.get(error.errno or 0, error.strerror or str(error))
 
 
 def _resolve(address: Address) -> list[tuple[socket.AddressFamily, _Name]]:

@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Final, TypeAlias
 
 from prefork_chat.board import layout
-from prefork_chat.channels import ipc
+from prefork_chat.channels import posix, sysv
 from prefork_chat.channels.errors import NoServer
 from prefork_chat.channels.key import PROJECT
 
@@ -85,14 +85,14 @@ def _permit_file(path: str, mode: int, uid: int, gid: int) -> None:
 
 
 def _make_board(path: str) -> Identity:
-    memory = ipc.SysvMemory.create(board_key(path), layout.SIZE_BYTES)
+    memory = sysv.SysvMemory.create(board_key(path), layout.SIZE_BYTES)
     memory.close()
     return memory.id, board_key(path)
 
 
 def _look_at_board(path: str) -> Identity | None:
     try:
-        memory = ipc.SysvMemory.open(board_key(path))
+        memory = sysv.SysvMemory.open(board_key(path))
     except NoServer:
         return None
     memory.close()
@@ -100,7 +100,7 @@ def _look_at_board(path: str) -> Identity | None:
 
 
 def _permit_board(path: str, mode: int, uid: int, gid: int) -> None:
-    memory = ipc.SysvMemory.open(board_key(path))
+    memory = sysv.SysvMemory.open(board_key(path))
     try:
         memory.permit(mode, uid, gid)
     finally:
@@ -109,51 +109,51 @@ def _permit_board(path: str, mode: int, uid: int, gid: int) -> None:
 
 def _remove_board(_path: str, identity: Identity) -> bool:
     made_id, key = identity
-    return ipc.remove_sysv("memory", key, made_id)
+    return sysv.remove_sysv("memory", key, made_id)
 
 
 def _make_sysv_queue(path: str) -> Identity:
     key = queue_key(path)
-    return ipc.SysvQueue.create(key, _MESSAGE_BYTES).id, key
+    return sysv.SysvQueue.create(key, _MESSAGE_BYTES).id, key
 
 
 def _look_at_sysv_queue(path: str) -> Identity | None:
     try:
         key = queue_key(path)
-        return ipc.SysvQueue.open(key, _MESSAGE_BYTES).id, key
+        return sysv.SysvQueue.open(key, _MESSAGE_BYTES).id, key
     except (FileNotFoundError, NoServer):
         return None
 
 
 def _permit_sysv_queue(path: str, mode: int, uid: int, gid: int) -> None:
-    ipc.SysvQueue.open(queue_key(path), _MESSAGE_BYTES).permit(mode, uid, gid)
+    sysv.SysvQueue.open(queue_key(path), _MESSAGE_BYTES).permit(mode, uid, gid)
 
 
 def _remove_sysv_queue(_path: str, identity: Identity) -> bool:
     made_id, key = identity
-    return ipc.remove_sysv("queue", key, made_id)
+    return sysv.remove_sysv("queue", key, made_id)
 
 
 def _make_posix_queue(name: str) -> Identity:
-    queue = ipc.PosixQueue.create(name, _QUEUE_MESSAGES, _MESSAGE_BYTES, _MESSAGE_BYTES)
+    queue = posix.PosixQueue.create(name, _QUEUE_MESSAGES, _MESSAGE_BYTES, _MESSAGE_BYTES)
     return _identity_of(queue)
 
 
 def _look_at_posix_queue(name: str) -> Identity | None:
     try:
-        return _identity_of(ipc.PosixQueue.open(name))
+        return _identity_of(posix.PosixQueue.open(name))
     except NoServer:
         return None
 
 
-def _identity_of(queue: ipc.PosixQueue) -> Identity:
+def _identity_of(queue: posix.PosixQueue) -> Identity:
     status = os.fstat(queue.fd)
     queue.close()
     return status.st_dev, status.st_ino
 
 
 def _permit_posix_queue(name: str, mode: int, uid: int, gid: int) -> None:
-    queue = ipc.PosixQueue.open(name)
+    queue = posix.PosixQueue.open(name)
     try:
         queue.permit(mode, uid, gid)
     finally:
@@ -164,8 +164,8 @@ def _remove_posix_queue(name: str, identity: Identity) -> bool:
     """Remove it, and let those go who wait for room in it: its end would not wake them."""
     if _look_at_posix_queue(name) != identity:
         return False
-    queue = ipc.PosixQueue.open(name)
-    ipc.remove_posix_queue(name)
+    queue = posix.PosixQueue.open(name)
+    posix.remove_posix_queue(name)
     for _ in range(_MOST_WAITING):
         if queue.take() is None:
             break
@@ -175,12 +175,12 @@ def _remove_posix_queue(name: str, identity: Identity) -> bool:
 
 def board_key(directory: str) -> int:
     """Return the key of the board of a runtime directory."""
-    return ipc.system_v_key(Path(directory), layout.PROJECT)
+    return sysv.system_v_key(Path(directory), layout.PROJECT)
 
 
 def queue_key(path: str) -> int:
     """Return the key of a System V queue by its key file."""
-    return ipc.system_v_key(Path(path), PROJECT)
+    return sysv.system_v_key(Path(path), PROJECT)
 
 
 def _require(identity: Identity | None) -> Identity:

@@ -1,42 +1,24 @@
 """What an operator may ask of a running daemon, and how far it has got with it.
 
-By signal or over the admin socket, it is the same operation. The supervisor's only thread calls
-`hear` for each signal and `advance` once in each turn of its loop; nothing here waits. An operation
-that makes no sense now is refused, with a sentence, and changes nothing.
-
-    SIGHUP   reload       load the configuration; replace all workers if it is right
-    SIGTTIN  grow         one worker more
-    SIGTTOU  shrink       one worker fewer: the last one moves its clients to others and leaves
-    SIGQUIT  drain        accept nobody more; stop when all have left, or after `drain_seconds`
-    SIGTERM  stop         tell everybody, hang up, end; a second one: at once (and SIGINT)
-    SIGUSR1  reopen_log   go on in a new file, if the log has one and it has been moved
-    SIGUSR2  upgrade      become the program that is installed now; replace all workers
-
-A new configuration is taken over by the workers that are forked from then on. It has proved right
-when all workers have it. If its first workers crash, the last one that has proved right comes back.
+By signal (`hearing`) or over the admin socket (`admin`), it is the same operation. The supervisor's
+only thread begins it, and calls `advance` once in each turn of its loop; nothing here waits. An
+operation that makes no sense now is refused, with a sentence, and changes nothing.
 """
 
 from __future__ import annotations
 
-import signal
 import sys
 import time
 from typing import TYPE_CHECKING, Final
 
 from prefork_chat import bulletin, log
 from prefork_chat.config import resolve_state_dir
-from prefork_chat.errors import ConfigError, StartError
+from prefork_chat.errors import StartError
 from prefork_chat.log import (
-    CONFIG_KEPT,
-    CONFIG_LOADED,
-    CONFIG_REJECTED,
-    CONFIG_RESTORED,
     LOG_REOPENED,
-    OPERATION_REFUSED,
     REPLACEMENT_BEGUN,
     REPLACEMENT_FAILED,
     REPLACEMENT_FINISHED,
-    SIGNAL_RECEIVED,
     SUPERVISOR_DEGRADED,
     SUPERVISOR_DRAINING,
     SUPERVISOR_RESIZED,
@@ -49,16 +31,13 @@ from prefork_chat.log import (
 from prefork_chat.registry.ipc import SemaphoreGone
 from prefork_chat.registry.table import Order
 from prefork_chat.supervisor.children import NANOSECONDS, Phase
-from prefork_chat.supervisor.reloading import adopt
 from prefork_chat.supervisor.replacing import Replacing, Round
 from prefork_chat.supervisor.stopping import Stop
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
-
     from prefork_chat.bulletin import Topic
-    from prefork_chat.config import Config
     from prefork_chat.supervisor.attendants import Attendants
+    from prefork_chat.supervisor.configuration import Configuration
     from prefork_chat.supervisor.deed import Deed
     from prefork_chat.supervisor.estate import Estate
     from prefork_chat.supervisor.notify import Notifier
@@ -66,43 +45,28 @@ if TYPE_CHECKING:
     from prefork_chat.supervisor.workforce import Workforce
 
 
-_MEANINGS: Final = {
-    signal.SIGHUP: "reload",
-    signal.SIGTTIN: "grow",
-    signal.SIGTTOU: "shrink",
-    signal.SIGQUIT: "drain",
-    signal.SIGTERM: "stop",
-    signal.SIGINT: "stop",
-    signal.SIGUSR1: "reopen log",
-    signal.SIGUSR2: "upgrade",
-}
-
-
 class Refused(Exception):  # noqa: N818 - an outcome, not an error
     """The operation cannot be begun; the message is a sentence for the operator."""
 
 
 class Operations:
-    """What is under way, and the configuration. Owner: the supervisor's thread.
+    """What is under way. Owner: the supervisor's thread.
 
     `exit_code` is the daemon's once `is_over`; `is_ending` is true from a drain or stop on.
     `is_tried`: the program of an upgrade has been found good, and is to be executed now.
     """
 
-    def __init__(  # noqa: PLR0913, PLR0917 - what the supervisor's loop has made
+    def __init__(
         self,
-        config: Config,
-        load: Callable[[], Config],
+        configuration: Configuration,
         estate: Estate,
         workforce: Workforce,
         attendants: Attendants,
         notifier: Notifier,
     ) -> None:
-        """Begin with nothing under way; `load` reads the configuration anew."""
+        """Begin with nothing under way."""
         self.exit_code = 0
-        self._config = config
-        self._proven = config
-        self._load: Final = load
+        self._configuration: Final = configuration
         self._estate: Final = estate
         self._workforce: Final = workforce
         self._children: Final = workforce.children
@@ -117,11 +81,6 @@ class Operations:
         self._upgrade: Round | None = None
         self.is_tried = False
         self._log: Final = get_logger()
-
-    @property
-    def config(self) -> Config:
-        """What workers that are forked now start from."""
-        return self._config
 
     @property
     def is_stopping(self) -> bool:
@@ -146,19 +105,6 @@ class Operations:
             self._log.error(WORKER_STUCK, pids=pids, meaning="left behind: SIGKILL is no help")
             return True
         return not pids
-
-    def hear(self, number: signal.Signals) -> None:
-        """Do what a signal asks for."""
-        meaning = _MEANINGS[number]
-        if meaning == "stop" and self.is_stopping:
-            meaning = "stop now"
-        self._log.info(SIGNAL_RECEIVED, signal=number.name, meaning=meaning)
-        try:
-            self._obey(number)
-        except Refused as refused:
-            self._log.warning(OPERATION_REFUSED, signal=number.name, reason=str(refused))
-        except ConfigError:
-            pass  # it has been logged
 
     def advance(self) -> None:
         """Carry on with everything that is under way."""
@@ -199,18 +145,8 @@ class Operations:
     def reload(self) -> Round:
         """Load the configuration and have all workers replaced; raises ConfigError or Refused."""
         self._require_going_on()
-        try:
-            config, kept = adopt(self._config, self._load(), self._children.places)
-            log.configure(config.log)
-            self._put_up_local(config)
-        except (ConfigError, StartError) as error:
-            self._log.error(CONFIG_REJECTED, reason=str(error))
-            raise ConfigError(str(error)) from error
-        self._log.info(CONFIG_LOADED)
-        if kept:
-            self._log.warning(CONFIG_KEPT, keys=kept, meaning="these need a restart")
-        self._config = config
-        self._workforce.adopt(config)
+        kept = self._configuration.renew(self._children.places)
+        self._workforce.adopt(self._configuration.current)
         self._is_for_attendants = True
         round_ = self._begin_round("reload", self._generations())
         if kept:
@@ -264,7 +200,7 @@ class Operations:
         if begun_ns is None:
             begun_ns = self._upgrade.begun_ns if self._upgrade else time.monotonic_ns()
         entries = self._attendants.entries()
-        return self._estate.deed(self._config, self._children, entries, begun_ns)
+        return self._estate.deed(self._configuration.current, self._children, entries, begun_ns)
 
     def resume(self, begun_ns: int) -> Round:
         """Begin where an upgrade has led: all processes are of the program before us."""
@@ -288,7 +224,7 @@ class Operations:
     def drain(self) -> None:
         """Accept nobody more, and stop when all have left; raises Refused if that is under way."""
         self._require_going_on()
-        seconds = self._config.server.drain_seconds
+        seconds = self._configuration.current.server.drain_seconds
         self._log.info(SUPERVISOR_DRAINING, seconds=seconds, sessions=self._estate.registry.claimed)
         self._estate.listeners.close()
         self._drain_until_ns = time.monotonic_ns() + int(seconds * NANOSECONDS)
@@ -305,17 +241,17 @@ class Operations:
         self._log.info(SUPERVISOR_STOPPING, reason=reason, workers=len(self._children.living()))
         self._notifier.stopping(f"stopping: {reason}")
         self._estate.listeners.close()
-        self._stop = Stop(self._config.server.stop_seconds, time.monotonic_ns())
+        self._stop = Stop(self._configuration.current.server.stop_seconds, time.monotonic_ns())
         self._abandon("the daemon is stopping")
         self._children.stop()
 
     def reopen_log(self) -> None:
         """Go on in a new file if the log's has been moved; raises Refused if that cannot be."""
         try:
-            log.configure(self._config.log)
+            log.configure(self._configuration.current.log)
         except StartError as error:
             raise Refused(str(error)) from error
-        self._log.info(LOG_REOPENED, file=self._config.log.file or "stderr")
+        self._log.info(LOG_REOPENED, file=self._configuration.current.log.file or "stderr")
 
     def post(self, topic: Topic, text: str) -> None:
         """Keep a text for everybody, also beyond a restart; raises Refused."""
@@ -323,7 +259,7 @@ class Operations:
         if complaint:
             raise Refused(complaint)
         try:
-            bulletin.post(resolve_state_dir(self._config), topic, text)
+            bulletin.post(resolve_state_dir(self._configuration.current), topic, text)
         except OSError as error:
             raise Refused(f"{error.filename}: {error.strerror}") from error
 
@@ -335,23 +271,6 @@ class Operations:
         ready = f"{self._children.ready_count()} of {self._children.wanted} workers ready"
         crashed = [f"worker {c.p_id} crashed {c.crashes}x" for c in self._children if c.crashes]
         return f"degraded: {', '.join(crashed)}; {ready}" if crashed else ready
-
-    def _obey(self, number: signal.Signals) -> None:
-        match number:
-            case signal.SIGHUP:
-                self.reload()
-            case signal.SIGTTIN:
-                self.grow()
-            case signal.SIGTTOU:
-                self.shrink()
-            case signal.SIGQUIT:
-                self.drain()
-            case signal.SIGUSR1:
-                self.reopen_log()
-            case signal.SIGUSR2:
-                self.upgrade()
-            case _:
-                self.stop(number.name)
 
     def _require_going_on(self) -> None:
         if self.is_stopping:
@@ -382,7 +301,7 @@ class Operations:
             took = (time.monotonic_ns() - round_.begun_ns) / NANOSECONDS
             self._log.info(REPLACEMENT_FINISHED, reason=round_.reason, seconds=round(took, 3))
             if not self._replacing.is_under_way:
-                self._proven = self._config
+                self._configuration.has_proved_right()
                 self._workforce.settle()
                 self._renew_attendants()
 
@@ -390,24 +309,18 @@ class Operations:
         """Have the attendants follow the workers: one that goes for good has dealt with theirs."""
         if self._is_for_attendants:
             self._is_for_attendants = False
-            self._attendants.adopt(self._config)
+            self._attendants.adopt(self._configuration.current)
 
     def _fail(self, failed: Round) -> None:
         """Bring the configuration back that all workers had; who has the new one goes again."""
         self._log.error(REPLACEMENT_FAILED, reason=failed.reason, failure=failed.failure)
         self._abandon(failed.failure)
-        if self._config == self._proven:
+        if self._configuration.is_proven:
             return
-        self._config = self._proven
         self._is_for_attendants = False
-        try:
-            log.configure(self._config.log)
-            self._estate.local.put_up(self._config)
-        except StartError as error:
-            self._log.warning(CONFIG_REJECTED, reason=str(error))
-        self._workforce.adopt(self._config)
+        self._configuration.restore()
+        self._workforce.adopt(self._configuration.current)
         self._children.forgive()
-        self._log.warning(CONFIG_RESTORED, meaning="the last one that all workers had")
         renewed = {
             p_id: self._children[p_id].generation
             for p_id, generation in failed.targets.items()
@@ -416,14 +329,6 @@ class Operations:
         }
         if renewed:
             self._begin_round("restore", renewed)
-
-    def _put_up_local(self, config: Config) -> None:
-        """Make what other programs are to find of us, or leave it as it was; raises StartError."""
-        try:
-            self._estate.local.put_up(config)
-        except StartError:
-            self._estate.local.put_up(self._config)
-            raise
 
     def _abandon(self, why: str) -> None:
         for round_ in self._replacing.abandon(why):

@@ -42,8 +42,10 @@ from prefork_chat.log import (
 from prefork_chat.supervisor.admin import Admin
 from prefork_chat.supervisor.attendants import Attendants
 from prefork_chat.supervisor.children import NANOSECONDS
+from prefork_chat.supervisor.configuration import Configuration
 from prefork_chat.supervisor.deed import read_child
 from prefork_chat.supervisor.estate import Estate
+from prefork_chat.supervisor.hearing import hear
 from prefork_chat.supervisor.listeners import Interrupted, describe
 from prefork_chat.supervisor.notify import Notifier, take_listen_fds
 from prefork_chat.supervisor.operations import Operations
@@ -211,10 +213,11 @@ class _Loop:
         self._log: Final = get_logger()
         self._workforce: Final = Workforce(config, estate, self._renounce, run_worker)
         self._attendants: Final = Attendants(config, estate, self._renounce, duties)
+        configuration = Configuration(config, load, estate.local)
         self._operations: Final = Operations(
-            config, load, estate, self._workforce, self._attendants, notifier
+            configuration, estate, self._workforce, self._attendants, notifier
         )
-        self._admin: Final = Admin(estate, self._workforce, self._operations)
+        self._admin: Final = Admin(estate, self._workforce, configuration, self._operations)
         self._addresses: Final = ", ".join(map(describe, estate.listeners.sockets))
         self._poll: Final = select.poll()
         self._poll.register(inbox.fileno(), select.POLLIN)
@@ -231,7 +234,7 @@ class _Loop:
         """Turn until the end of the daemon; return the exit code."""
         while True:
             for number in sorted(self._inbox.take() - {signal.SIGCHLD}):
-                self._operations.hear(number)
+                hear(self._operations, number)
             for pid, status in self._workforce.reap():
                 if not self._attendants.bury(pid, status):
                     self._operations.bury(pid, status)

@@ -45,6 +45,8 @@ def why(error: OSError) -> str:
     """Return an error of the socket in words."""
     if isinstance(error, TimeoutError):
         return "no answer"
+    if isinstance(error, socket.gaierror):
+        return str(error.strerror).lower()
     return os.strerror(error.errno).lower() if error.errno and error.errno > 0 else str(error)
 
 
@@ -60,7 +62,7 @@ class Carrier:
     @property
     def must_connect(self) -> bool:
         """Whether it is time to connect; then call `connect`, and `begin` or `fail`."""
-        at = self.conversation.connect_at
+        at = self.conversation.entrance.connect_at
         return self.connection is None and at is not None and at <= time.monotonic()
 
     @property
@@ -72,7 +74,7 @@ class Carrier:
         """Return how long nothing has to be done unless the socket is ready; None: for ever."""
         times = [self.conversation.wake_at()]
         if self.connection is None:
-            times.append(self.conversation.connect_at)
+            times.append(self.conversation.entrance.connect_at)
         earliest = min((at for at in times if at is not None), default=None)
         return None if earliest is None else max(earliest - time.monotonic(), 0.0)
 

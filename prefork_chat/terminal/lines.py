@@ -12,7 +12,7 @@ import sys
 import time
 from typing import TYPE_CHECKING, Final
 
-from prefork_chat.client.conversation import Phase
+from prefork_chat.client.entrance import Phase
 from prefork_chat.client.entries import Entry, State
 from prefork_chat.client.events import Added, Asked, Changed, Event, Question, Recalled
 from prefork_chat.client.prompt import Prompt
@@ -36,7 +36,7 @@ def run(carrier: Carrier) -> int:
     try:
         while not conversation.is_over:
             wants_input = has_input and (
-                conversation.has_joined or conversation.phase is Phase.NAMELESS
+                conversation.entrance.has_joined or conversation.phase is Phase.NAMELESS
             )
             ready = polling.step(carrier, [_STDIN] if wants_input else [])
             _show(carrier, conversation.take_events())

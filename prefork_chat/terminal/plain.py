@@ -19,7 +19,7 @@ from prompt_toolkit.key_binding import KeyBindings
 from prompt_toolkit.patch_stdout import patch_stdout
 from prompt_toolkit.styles import Style
 
-from prefork_chat.client.conversation import Phase
+from prefork_chat.client.entrance import Phase
 from prefork_chat.client.entries import Entry, State
 from prefork_chat.client.events import Added, Asked, Changed, Event, Question, Recalled
 from prefork_chat.client.prompt import Prompt

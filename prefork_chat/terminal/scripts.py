@@ -61,8 +61,8 @@ def send(carrier: Carrier, dest: str, lines: Sequence[str] | None, seconds: floa
     for line in lines or ():
         sending.say(line)
     deadline = time.monotonic() + seconds
-    while source is not None or conversation.waiting:
-        wants_input = source is not None and conversation.waiting < _MOST_WAITING
+    while source is not None or conversation.mailbag:
+        wants_input = source is not None and len(conversation.mailbag) < _MOST_WAITING
         ready = polling.step(carrier, [STDIN] if wants_input else [], seconds)
         sending.take(conversation.take_events())
         if source is not None and STDIN in ready:
@@ -71,8 +71,8 @@ def send(carrier: Carrier, dest: str, lines: Sequence[str] | None, seconds: floa
             if source.has_ended:
                 source = None
             deadline = time.monotonic() + seconds
-        elif time.monotonic() >= deadline and conversation.waiting:
-            raise SendError(f"{conversation.waiting} messages have no answer: time is over")
+        elif time.monotonic() >= deadline and conversation.mailbag:
+            raise SendError(f"{len(conversation.mailbag)} messages have no answer: time is over")
     end(carrier)
     return 1 if sending.failures else 0
 

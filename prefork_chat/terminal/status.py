@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from prefork_chat.client.conversation import Phase
+from prefork_chat.client.entrance import Phase
 
 if TYPE_CHECKING:
     from prefork_chat.client.conversation import Conversation
@@ -48,6 +48,6 @@ def pieces(conversation: Conversation) -> list[Piece]:
             style = "class:status.alarm" if talk.mentions else "class:status"
             found.append((style, f" {talk.name}:{talk.unread}{'!' if talk.mentions else ''}"))
         found.append(("class:status", " "))
-    if conversation.waiting:
-        found.append(("class:status", f"| {conversation.waiting} on their way "))
+    if conversation.mailbag:
+        found.append(("class:status", f"| {len(conversation.mailbag)} on their way "))
     return found

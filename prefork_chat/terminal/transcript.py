@@ -2,8 +2,8 @@
 
 The database belongs to the daemon, and nobody else can open it; so who wants his transcript asks
 for it as a client would (`READ`, `HIST`), and gets what is his. By a password, or on a Unix socket
-by being who he is on this machine. Nobody sees him, and what waits for him goes on waiting. A
-room is read by who is in it: for that he joins, under his name, and enters it for a moment.
+by being who he is on this machine. Nobody sees him, not in a room either, and what waits for him
+goes on waiting.
 
 Runs in the command; blocks. Raises NoServer, or SendError with the server's own words.
 """
@@ -46,8 +46,8 @@ class Line:
 class Teller:
     """A connection to the daemon on which somebody has shown who he is. A context manager."""
 
-    def __init__(self, address: Address, name: str, password: str, room: str) -> None:
-        """Connect; with a `room`, join and enter it. Raises NoServer or SendError."""
+    def __init__(self, address: Address, name: str, password: str) -> None:
+        """Connect, and show who asks. Raises NoServer or SendError."""
         try:
             self._socket = connect(address)
         except OSError as error:
@@ -57,9 +57,7 @@ class Teller:
         self._address: Final = address
         try:
             self._expect_greeting()
-            self._ask(" ".join(filter(None, ("JOIN" if room else "READ", name, password))))
-            if room:
-                self._ask(f"ENTR {room}")
+            self._ask(" ".join(filter(None, ("READ", name, password))))
         except BaseException:
             self.close()
             raise

@@ -2,9 +2,11 @@
 
 `chat.commands` decides what a line asks for (an effect); this module does it: claims and frees
 names in the registry, lists who is here, says how the daemon is doing. What takes longer than a
-turn may it has a clerk find out (`inquiries`), and does what comes of that. Owner: one loop; only
-its thread comes here, while it holds the turn. Claiming and freeing take the registry's write
-semaphore, the only thing in a turn that can block.
+turn may it has a clerk find out (`inquiries`), and does what comes of that. Rooms have a desk of
+their own (`roomdesk`).
+
+Owner: one loop; only its thread comes here, while it holds the turn. Claiming and freeing take the
+registry's write semaphore, the only thing in a turn that can block.
 """
 
 from __future__ import annotations
@@ -41,6 +43,7 @@ from prefork_chat.chat.effects import (
 )
 from prefork_chat.registry.registry import NameInUse
 from prefork_chat.worker import librarian
+from prefork_chat.worker.roomdesk import RoomDesk
 
 if TYPE_CHECKING:
     from prefork_chat.inheritance import Inheritance
@@ -78,6 +81,7 @@ class Desk:
         "_inquiries",
         "_operator",
         "_registry",
+        "_room_desk",
         "_rooms",
         "_table",
     )
@@ -87,6 +91,7 @@ class Desk:
         self._table = inheritance.table
         self._clients = clients
         self._departures, self._rooms, self._inquiries, self._credentials, self._operator = staff
+        self._room_desk = RoomDesk(inheritance, clients, staff.rooms)
 
     def carry_out(self, connection: Connection, effect: Effect, now: float) -> None:
         """Do what `effect` asks and answer the client; `now` is the turn's monotonic time."""
@@ -126,7 +131,7 @@ class Desk:
             case Close(line):
                 self._departures.begin(connection, now, line)
             case TellRoom() | EnterRoom() | ExitRoom() | ListMembers() | ListRooms():
-                self._rooms.carry_out(connection, effect)
+                self._room_desk.carry_out(connection, effect)
             case Route():
                 raise AssertionError("routes are the loop's own business")
             case _:

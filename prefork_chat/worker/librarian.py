@@ -2,8 +2,10 @@
 
 `Librarian.answer` runs in one thread of the worker, the history's clerk (see `clerk`), which may
 wait for the disk. `admit` is called by the desk, in a loop's thread, before a question is asked: it
-says in which rooms the client is, and refuses a room that he is not in. So a reader gets his own
-direct messages and what was said in the rooms that he is in at that moment, and nothing else.
+says in which rooms the client is, and refuses a room that he is not in. So a client gets his own
+direct messages and what was said in the rooms that he is in at that moment, and nothing else. Who
+has not joined, and has shown which account is his (READ), is in no room and may ask for each: an
+account may enter any room, and to read what was said there is no reason to be seen.
 
 What has been answered `OK` is there to be read: it was committed before. While the file cannot be
 read every question is answered INTERNAL, and it is tried anew with each.
@@ -38,7 +40,7 @@ def admit(
     """Return the question with the rooms that the client is in, or its refusal."""
     rooms = tuple(connection.rooms)
     if isinstance(question, ReadHistory) and question.about.startswith(_ROOM):
-        if question.about not in rooms:
+        if question.about not in rooms and connection.session.name:
             return Refuse(history.not_in_room(question))
         rooms = ()  # the answer does not depend on others
     return replace(question, rooms=rooms)

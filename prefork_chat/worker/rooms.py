@@ -1,4 +1,4 @@
-"""Rooms: who is in them, and how what one says there comes to all others.
+"""How what one says in a room comes to all others who are in it.
 
 What a client says to a room in a turn is one *batch*. It goes once to each loop that has members
 (a ROOM_BATCH section), which makes its lines, adds them to what its members get in that turn, and
@@ -15,8 +15,8 @@ how many. Pending batches are in every record meanwhile, and so are memberships 
 this turn's writes will reach: a successor goes on with all of it (see `transaction`). Sections
 travel in numbered datagrams, so each is dealt with once, whoever is killed.
 
-Owner: one loop; only its thread comes here, while it holds the turn. Entering a room takes the
-registry's write semaphore.
+Owner: one loop; only its thread comes here, while it holds the turn. Who comes and goes, and who is
+told what is there, is `roomdesk`'s.
 """
 
 from __future__ import annotations
@@ -26,21 +26,10 @@ from itertools import count
 from typing import TYPE_CHECKING, Final, NamedTuple
 
 from prefork_chat.chat import rooms as words
-from prefork_chat.chat.effects import (
-    EnterRoom,
-    ExitRoom,
-    ListMembers,
-    ListRooms,
-    RoomEffect,
-    TellRoom,
-)
 from prefork_chat.protocol import envelope
 from prefork_chat.protocol.envelope import Origin, RoomBatch
-from prefork_chat.protocol.names import fold
-from prefork_chat.registry.rooms import RoomsFull
-from prefork_chat.worker import progress
 from prefork_chat.worker.journal import RoomsRecord
-from prefork_chat.worker.members import Heard, LocalRoom
+from prefork_chat.worker.members import Heard
 from prefork_chat.worker.presence import Presence
 from prefork_chat.worker.routes import GENERATION_SHIFT
 
@@ -51,6 +40,7 @@ if TYPE_CHECKING:
     from prefork_chat.worker.clients import Clients
     from prefork_chat.worker.connection import Connection
     from prefork_chat.worker.journal import Reached, Record
+    from prefork_chat.worker.members import LocalRoom
     from prefork_chat.worker.passages import Passages
     from prefork_chat.worker.routes import Routes
 
@@ -94,7 +84,7 @@ class Shared(NamedTuple):
 
 
 class Rooms:
-    """The rooms as loop (p_id, t_id) has them.
+    """What is said in the rooms of loop (p_id, t_id), whose index among all loops is `loop`.
 
     `presence` tells members who comes and goes, `passages` sees to those who move.
     """
@@ -109,10 +99,8 @@ class Rooms:
     ) -> None:
         self._here = (inheritance.p_id, t_id)
         self._threads = inheritance.table.threads
-        self._loop = inheritance.p_id * self._threads + t_id
-        self._registry = inheritance.registry
+        self.loop = inheritance.p_id * self._threads + t_id
         self._table = inheritance.registry.rooms
-        self._most_rooms = inheritance.config.limits.rooms_per_client
         self._pending_limit = inheritance.config.limits.client_pending_bytes
         self._clients = clients
         self._members = clients.members
@@ -141,103 +129,29 @@ class Rooms:
         """True while other loops have yet to say how many a batch has reached."""
         return bool(self._pending)
 
-    # Commands
+    # Sending: what was said here goes to every loop that has members
 
-    def carry_out(self, connection: Connection, effect: RoomEffect) -> None:
-        """Do what a command asks and answer the client."""
-        say = self._clients.say
-        match effect:
-            case TellRoom():
-                self._tell(connection, effect)
-            case EnterRoom():
-                say(connection, self._enter(connection, effect))
-            case ExitRoom():
-                say(connection, self._exit(connection, effect))
-            case ListRooms(tag):
-                say(connection, *words.listed(self._list(connection), tag))
-            case ListMembers():
-                say(connection, *self._list_members(effect))
-
-    def _enter(self, connection: Connection, effect: EnterRoom) -> bytes:
-        key = fold(effect.room)
-        if not self._table.capacity:
-            return words.no_rooms_here(effect)
-        membership = connection.rooms.get(key)
-        if membership is not None:
-            room = membership.room
-        elif len(connection.rooms) >= self._most_rooms:
-            return words.too_many(effect, len(connection.rooms))
-        else:
-            try:
-                room = self._members.enter(connection, key, effect.room)
-            except RoomsFull:
-                return words.rooms_full(effect)
-            connection.flags |= progress.IN_ROOMS
-            self.presence.begin(connection, room)
-        return words.entered(room.name, self._count(room), effect.tag)
-
-    def _exit(self, connection: Connection, effect: ExitRoom) -> bytes:
-        membership = connection.rooms.get(fold(effect.room))
-        if membership is None:
-            return self._not_in(effect)
-        self._members.exit(connection, membership)
-        return words.exited(membership.room.name, self._count(membership.room), effect.tag)
-
-    def _tell(self, connection: Connection, effect: TellRoom) -> None:
-        membership = connection.rooms.get(fold(effect.room))
-        if membership is None:
-            self._clients.say(connection, self._not_in(effect))
-            return
-        room = membership.room
+    def say(self, connection: Connection, room: LocalRoom, message: bytes, tag: bytes) -> None:
+        """Take what a member says to a room; it goes out when the turn ends."""
         said = self._said.get((connection, room))
         if said is None:
             origin = connection.origin
             if origin is None:
                 origin = connection.origin = connection.introduce(*self._here)
             said = self._said[connection, room] = _Said(connection, origin, room)
-        said.messages.append(effect.message)
-        said.tags.append(effect.tag)
+        said.messages.append(message)
+        said.tags.append(tag)
         if not said.origin.is_quiet:
             connection.outstanding += 1
-        self._bytes += len(effect.message) * len(room.members)
-
-    def _not_in(self, effect: ExitRoom | TellRoom) -> bytes:
-        if self._table.find(fold(effect.room)) is None:
-            return words.no_room(effect)
-        return words.not_in(effect)
-
-    def _list(self, connection: Connection) -> list[tuple[bytes, int, bool]]:
-        found = []
-        for room, counts in self._table.all():
-            local = self._members.find(room.place, room.generation)
-            if local is not None:
-                counts[self._loop] = local.count
-            if members := sum(counts):
-                found.append((room.name, members, fold(room.name) in connection.rooms))
-        return sorted(found, key=lambda listed: fold(listed[0]))
-
-    def _list_members(self, effect: ListMembers) -> tuple[bytes, ...]:
-        room = self._table.find(fold(effect.room))
-        if room is None:
-            return (words.no_room(effect),)
-        local = self._members.find(room.place, room.generation)
-        names = self.presence.names_of(local or LocalRoom(room))
-        return words.members_listed(room.name, list(names), effect.tag)
-
-    def _count(self, room: LocalRoom) -> int:
-        """Return how many members a room has in all loops."""
-        counts = self._table.counts(room.place)
-        return sum(counts) - counts[self._loop] + room.count
-
-    # Sending: what was said here goes to every loop that has members
+        self._bytes += len(message) * len(room.members)
 
     def send(self) -> None:
         """Make a batch of all that each client has said to each room, before the turn ends."""
         for said in self._said.values():
             room = said.room
             counts = self._table.counts(room.place)
-            others = [loop for loop, n in enumerate(counts) if n and loop != self._loop]
-            loops = sum(1 << loop for loop in (self._loop, *others))
+            others = [loop for loop, n in enumerate(counts) if n and loop != self.loop]
+            loops = sum(1 << loop for loop in (self.loop, *others))
             number = next(self._numbers)
             batch = RoomBatch(number, room.place, room.generation, loops, room.name)
             outboxes = [self._routes.outbox(*divmod(loop, self._threads)) for loop in others]
@@ -251,7 +165,7 @@ class Rooms:
             if not said.origin.is_quiet:
                 pending = _Pending(said.origin, room.name, said.tags, 1 + len(outboxes), 0)
                 self._pending[number] = pending
-            self._table.count_said(room.place, self._loop, len(said.messages))
+            self._table.count_said(room.place, self.loop, len(said.messages))
             self._hear(room, batch, said.origin, said.messages)
             if self._events.is_watched:
                 heading = b"CHAT %b " % said.room.name

@@ -17,7 +17,7 @@ from prefork_chat.board import layout
 from prefork_chat.board.board import Board, key_of
 from prefork_chat.board.layout import Content, Figures, Row, Text, cut
 from prefork_chat.channels.errors import ChannelError, NoServer, NotPermitted
-from prefork_chat.channels.ipc import SysvMemory, remove_sysv
+from prefork_chat.channels.sysv import SysvMemory, remove_sysv
 from prefork_chat.cli.main import main
 from tests.harness.compiler import compile_c
 from tests.registry.processes import child

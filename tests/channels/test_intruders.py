@@ -17,7 +17,6 @@ from prefork_chat.channels.errors import (
     ObjectRemoved,
     PeerGone,
 )
-from prefork_chat.channels.ipc import PosixQueue, SysvMemory, SysvQueue, SysvSemaphore, remove_sysv
 from prefork_chat.channels.key import Key
 from prefork_chat.channels.mechanisms import connect, serve
 from prefork_chat.channels.names import (
@@ -29,7 +28,9 @@ from prefork_chat.channels.names import (
     SYSV_QUEUE,
 )
 from prefork_chat.channels.pipe import receiver_of, sender_of
+from prefork_chat.channels.posix import PosixQueue
 from prefork_chat.channels.shared_memory import sibling
+from prefork_chat.channels.sysv import SysvMemory, SysvQueue, SysvSemaphore, remove_sysv
 
 if TYPE_CHECKING:
     from pathlib import Path

@@ -19,19 +19,13 @@ from prefork_chat.channels.errors import (
     NotPermitted,
     ObjectTaken,
 )
-from prefork_chat.channels.ipc import (
-    PosixQueue,
-    SysvMemory,
-    SysvQueue,
-    SysvSemaphore,
-    remove_posix_queue,
-    remove_sysv,
-)
 from prefork_chat.channels.key import Key
 from prefork_chat.channels.ledger import Ledger, default_directory
 from prefork_chat.channels.mechanisms import clean, connect, list_channels, serve
 from prefork_chat.channels.names import FIFO, SHARED_MEMORY, SOCKET, SYSV_QUEUE
+from prefork_chat.channels.posix import PosixQueue, remove_posix_queue
 from prefork_chat.channels.process import has_lived_since
+from prefork_chat.channels.sysv import SysvMemory, SysvQueue, SysvSemaphore, remove_sysv
 from tests.registry.processes import child, kill, until
 
 if TYPE_CHECKING:

@@ -11,10 +11,10 @@ from typing import TYPE_CHECKING, Final
 import pytest
 
 from prefork_chat.channels.errors import NoServer, PeerGone
-from prefork_chat.channels.ipc import SysvMemory, SysvQueue
 from prefork_chat.channels.key import Key
 from prefork_chat.channels.mechanisms import connect, serve
 from prefork_chat.channels.names import SHARED_MEMORY, SYSV_QUEUE
+from prefork_chat.channels.sysv import SysvMemory, SysvQueue
 from tests.channels.command import DEADLINE_SECONDS, Command, end, started
 from tests.channels.traces import traces
 from tests.registry.processes import until

@@ -6,8 +6,8 @@ import os
 from pathlib import Path
 
 from prefork_chat.channels.errors import NoServer
-from prefork_chat.channels.ipc import PosixQueue
 from prefork_chat.channels.key import Key
+from prefork_chat.channels.posix import PosixQueue
 from prefork_chat.channels.shared_memory import sibling
 
 

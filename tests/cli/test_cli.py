@@ -17,8 +17,10 @@ from prefork_chat import __version__
 from prefork_chat.addresses import parse_address
 from prefork_chat.cli import options, serve
 from prefork_chat.cli.main import build_parser, main
-from prefork_chat.config import Config, IngressConfig, ServerConfig, load
-from prefork_chat.config import options as all_options
+from prefork_chat.config import Config, IngressConfig, ServerConfig
+from prefork_chat.loading import load
+from prefork_chat.options import options as all_options
+from tests.harness.program import ROOT
 
 DEADLINE_SECONDS = 20.0
 
@@ -32,6 +34,23 @@ def run(*arguments: str) -> subprocess.CompletedProcess[str]:
         timeout=30,
         check=False,
     )
+
+
+def test_a_checkout_has_the_command_after_make(tmp_path: Path) -> None:
+    """Although no package is installed there: all that the README says is typed so."""
+    command = ROOT / ".venv" / "bin" / "prefork-chat"
+    result = subprocess.run([command, "--version"], capture_output=True, cwd=tmp_path, check=False)
+    assert (result.returncode, result.stdout) == (0, f"prefork-chat {__version__}\n".encode())
+
+
+def test_nobody_is_told_where_to_talk_before_there_is_somebody_to_talk_to(tmp_path: Path) -> None:
+    where = f"--runtime-dir={tmp_path}/run", f"--state-dir={tmp_path}/state"
+    failed = run("serve", *where, "--listen", f"unix:{tmp_path}/gone/chat")
+    assert (failed.returncode, failed.stdout) == (1, "")
+    assert "its directory does not exist" in failed.stderr
+    failed = run("serve", *where, "--listen", "192.0.2.1:7000")
+    assert (failed.returncode, failed.stdout) == (1, "")
+    assert "this machine does not have that address" in failed.stderr
 
 
 def test_the_version_is_told() -> None:

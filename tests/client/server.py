@@ -123,8 +123,8 @@ class Wire:
 
     def connect(self, greeting: bytes = GREETING) -> None:
         """Connect now, however long the conversation would have waited, and be greeted."""
-        assert self.conversation.connect_at is not None
-        self.now = max(self.now, self.conversation.connect_at)
+        assert self.conversation.entrance.connect_at is not None
+        self.now = max(self.now, self.conversation.entrance.connect_at)
         self.conversation.connected(self.now)
         self.is_up = True
         self._unread = b""

@@ -2,7 +2,8 @@ from __future__ import annotations
 
 import pytest
 
-from prefork_chat.client.conversation import Conversation, Phase
+from prefork_chat.client.conversation import Conversation
+from prefork_chat.client.entrance import Phase
 from prefork_chat.client.entries import State
 from prefork_chat.client.events import Added, Asked, Changed, Question, Recalled
 from tests.client.server import Server, Wire
@@ -122,14 +123,14 @@ def test_each_reconnect_waits_longer_until_one_succeeds() -> None:
     now = 0.0
     for _ in range(12):
         conversation.lost(now, "refused")
-        assert conversation.connect_at is not None
-        waits.append(conversation.connect_at - now)
-        now = conversation.connect_at
+        assert conversation.entrance.connect_at is not None
+        waits.append(conversation.entrance.connect_at - now)
+        now = conversation.entrance.connect_at
     assert waits == [0.25, 0.5, 1, 2, 4, 8, 16, 30, 30, 30, 30, 30]
     wire = Wire(chance=lambda: 1.0)
     wire.arrive()
     wire.lose()
-    assert wire.conversation.connect_at == wire.now + 0.25
+    assert wire.conversation.entrance.connect_at == wire.now + 0.25
 
 
 def test_that_the_connection_is_lost_is_said_once() -> None:
@@ -320,7 +321,7 @@ def test_a_name_chosen_without_a_connection_brings_the_next_one() -> None:
     wire.connect()
     wire.carry()
     wire.lose()  # the server has waited long enough
-    assert wire.conversation.connect_at is None
+    assert wire.conversation.entrance.connect_at is None
     wire.type("alicia")
     wire.arrive()
     assert wire.conversation.name == "alicia"
@@ -453,7 +454,7 @@ def test_without_a_connection_leaving_is_immediate() -> None:
     conversation = Conversation("alice")
     conversation.leave(0.0)
     assert conversation.is_over
-    assert conversation.connect_at is None
+    assert conversation.entrance.connect_at is None
 
 
 def test_a_broken_connection_ends_a_farewell() -> None:

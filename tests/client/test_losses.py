@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from prefork_chat.client.entries import State
@@ -22,6 +22,7 @@ _STEPS = st.lists(
 
 @settings(max_examples=300)
 @given(_STEPS)
+@example([("say", 20)] * 5 + [("meanwhile", 3)])  # more than a page, since the history was empty
 def test_nothing_is_lost_and_nothing_is_doubled(  # noqa: C901 - one branch for each step
     steps: list[tuple[str, object]],
 ) -> None:

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 from prefork_chat import log
 from prefork_chat.board.board import Board, key_of
-from prefork_chat.channels.ipc import SysvMemory, remove_sysv
+from prefork_chat.channels.sysv import SysvMemory, remove_sysv
 from tests.harness.compiler import compile_c
 from tests.harness.waiting import PATIENCE_SECONDS, until
 
@@ -99,9 +99,10 @@ def test_the_notice_is_set_shown_and_kept(start_daemon: StartDaemon) -> None:
     assert (done.returncode, done.stdout) == (0, "the notice is set\n")
     until(lambda: read(daemon).notice.text == "Café closes at 5", "the notice to be shown")
     assert "notice     Café closes at 5   (" in run(daemon.directory).stdout
-    refused = run(daemon.directory, "--set-notice", "x" * 512)
-    assert (refused.returncode, refused.stdout) == (1, "")
-    assert refused.stderr == "prefork-chat: a notice has 511 bytes at most\n"
+    for length in (512, 100_000):  # the latter is more than the daemon would read
+        refused = run(daemon.directory, "--set-notice", "x" * length)
+        assert (refused.returncode, refused.stdout) == (1, "")
+        assert refused.stderr == "prefork-chat: a notice has 511 bytes at most\n"
     refused = run(daemon.directory, "--set-notice", "a\tb")
     assert "without control characters" in refused.stderr
     assert run(daemon.directory, "--set-notice", "").stdout == "the notice is taken away\n"

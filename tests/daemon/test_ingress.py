@@ -18,8 +18,9 @@ import pytest
 
 from prefork_chat import log
 from prefork_chat.channels.errors import NoServer
-from prefork_chat.channels.ipc import PosixQueue, SysvQueue, system_v_key
 from prefork_chat.channels.key import PROJECT
+from prefork_chat.channels.posix import PosixQueue
+from prefork_chat.channels.sysv import SysvQueue, system_v_key
 from tests.harness.compiler import compile_c
 from tests.harness.daemon import Daemon
 from tests.harness.waiting import PATIENCE_SECONDS, until

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import signal
 import socket
+import stat
 import urllib.error
 import urllib.request
 from typing import TYPE_CHECKING
@@ -13,9 +14,11 @@ import pytest
 
 from prefork_chat import log
 from tests.cli.test_metrics import parse
-from tests.harness.waiting import PATIENCE_SECONDS
+from tests.harness.waiting import PATIENCE_SECONDS, until
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
     from tests.harness.daemon import Daemon, StartDaemon
 
 
@@ -28,10 +31,20 @@ def address_of(daemon: Daemon) -> str:
     return str(daemon.log.wait_for(log.METRICS_OPENED)["address"])
 
 
+def reach(address: str) -> socket.socket:
+    """Connect to an address as the log tells it."""
+    if address.startswith("unix:"):
+        client = socket.socket(socket.AF_UNIX)
+        client.connect(address.removeprefix("unix:"))
+        return client
+    host, _, port = address.rpartition(":")
+    return socket.create_connection((host, int(port)), timeout=PATIENCE_SECONDS)
+
+
 def ask(address: str, request: bytes) -> bytes:
     """Send a request and return all of the answer."""
-    host, _, port = address.rpartition(":")
-    with socket.create_connection((host, int(port)), timeout=PATIENCE_SECONDS) as client:
+    with reach(address) as client:
+        client.settimeout(PATIENCE_SECONDS)
         client.sendall(request)
         answer = b""
         while part := client.recv(65536):
@@ -94,3 +107,27 @@ def test_an_address_that_somebody_has_is_waited_for(start_daemon: StartDaemon) -
         assert daemon.log.wait_for(log.METRICS_FAILED)["address"] == address
     assert address_of(daemon) == address
     assert b" 200 OK" in ask(address, b"GET /metrics HTTP/1.1\r\n\r\n")
+
+
+def test_a_unix_socket_will_do_and_outlives_a_killed_porter(
+    start_daemon: StartDaemon, tmp_path: Path
+) -> None:
+    """As a service has it that has no network."""
+    path = tmp_path / "metrics"
+    daemon = start_daemon(workers=1, metrics_listen=f"unix:{path}")
+    assert address_of(daemon) == f"unix:{path}"
+    assert ask(f"unix:{path}", b"GET /metrics HTTP/1.0\r\n\r\n").startswith(b"HTTP/1.1 200 OK")
+    assert stat.S_IMODE(path.stat().st_mode) == 0o666
+    daemon.log.expect(log.ATTENDANT_EXITED, log.ATTENDANT_THROTTLED)
+    os.kill(int(daemon.log.wait_for(log.ATTENDANT_READY, name="porter")["pid"]), signal.SIGKILL)
+    daemon.log.wait_for(log.ATTENDANT_READY, name="porter", generation=2)
+    until(lambda: is_answered(f"unix:{path}"), "the next porter to answer")
+    assert daemon.stop() == 0
+    assert not path.exists()
+
+
+def is_answered(address: str) -> bool:
+    try:
+        return ask(address, b"GET /metrics HTTP/1.0\r\n\r\n").startswith(b"HTTP/1.1 200 OK")
+    except OSError:
+        return False

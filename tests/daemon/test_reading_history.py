@@ -111,14 +111,16 @@ def test_reading_without_joining_shows_nobody_and_delivers_nothing(daemon: Daemo
         reader.ask(f"READ bob {PASSWORD}", "OK READ")
         assert read(reader, "HIST 1") == ["alice bob wait for me"]
         assert read(reader, "FIND wait") == ["alice bob wait for me"]
-        reader.send("HIST #dev")
-        reader.expect_error("HIST", "DENIED")
+        alice.ask("ENTR #dev", "OK ENTR #dev n=1")
+        alice.ask("CHAT #dev alone", "OK CHAT #dev n=0")
+        assert read(reader, "HIST #dev") == ["alice #dev alone"]
+        alice.ask("CHAT #dev still alone", "OK CHAT #dev n=0")
         alice.ask("WHOS", "DATA WHOS alice", "OK WHOS n=1")
         with come(daemon, "bob") as bob:
             bob.expect("CHAT alice wait for me")
 
 
-def test_a_room_is_read_by_who_is_in_it_and_by_nobody_else(daemon: Daemon) -> None:
+def test_who_has_joined_reads_the_rooms_that_he_is_in_and_no_others(daemon: Daemon) -> None:
     with come(daemon, "alice") as alice:
         alice.send("HIST #dev")
         alice.expect_error("HIST", "DENIED")

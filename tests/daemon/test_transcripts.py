@@ -110,11 +110,17 @@ def test_more_than_one_answer_holds_comes_in_order(daemon: Daemon) -> None:
     assert [line.rpartition(" ")[2] for line in told] == [str(number) for number in range(450)]
 
 
-def test_a_room_is_entered_to_be_read(daemon: Daemon) -> None:
-    with come(daemon, "bob") as bob:
+def test_a_room_is_read_unseen(daemon: Daemon) -> None:
+    with come(daemon, "bob") as bob, come(daemon, "alice"):  # whose name is taken, and may read
         bob.ask("ENTR #dev", "OK ENTR #dev n=1")
+        bob.ask("HELO pres", "OK HELO pres")
         bob.ask("CHAT #dev first", "OK CHAT #dev n=0")
-    assert history(daemon, "--room", "#dev").stdout.endswith(" bob -> #dev: first\n")
+        for name in ("alice", "carol"):
+            ended = history(daemon, "--room", "#Dev", name=name)
+            assert ended.stdout.endswith(" bob -> #dev: first\n"), ended.stderr
+        bob.ask("CHAT #dev second", "OK CHAT #dev n=0")  # nobody came, nobody is there
+    with come(daemon, "carol") as carol:  # and what waited for her still does
+        carol.expect("CHAT bob are you there?")
 
 
 def test_a_local_user_needs_no_password(start_daemon: StartDaemon, tmp_path: Path) -> None:

@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
 from prefork_chat.board.board import key_of
-from prefork_chat.channels.ipc import remove_sysv
+from prefork_chat.channels.sysv import remove_sysv
 from prefork_chat.registry.ipc import Semaphore, SemaphoreGone, remove_leftover_memory
 from prefork_chat.supervisor.ledger import Ledger
 from prefork_chat.supervisor.runtime import RuntimeDirectory

@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from prefork_chat import log
-from prefork_chat.channels.ipc import SysvQueue, system_v_key
 from prefork_chat.channels.key import PROJECT
+from prefork_chat.channels.sysv import SysvQueue, system_v_key
 from prefork_chat.config import IngressConfig, LogConfig
 from prefork_chat.log import configure
 from prefork_chat.porter.ingress import PATIENCE_SECONDS, Ingress

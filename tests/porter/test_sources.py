@@ -8,8 +8,9 @@ from typing import TYPE_CHECKING
 import pytest
 
 from prefork_chat.channels.errors import ChannelError, ObjectRemoved
-from prefork_chat.channels.ipc import PosixQueue, SysvQueue, remove_posix_queue, system_v_key
 from prefork_chat.channels.key import PROJECT
+from prefork_chat.channels.posix import PosixQueue, remove_posix_queue
+from prefork_chat.channels.sysv import SysvQueue, system_v_key
 from prefork_chat.porter.sources import FifoSource, PosixSource, SysvSource
 
 if TYPE_CHECKING:

@@ -160,7 +160,10 @@ def test_stop_returns_when_the_daemon_has_ended(daemon: Daemon, runtime_dir: Pat
 
 
 def test_where_no_daemon_runs_the_exit_code_is_3(runtime_dir: Path) -> None:
-    said = f"prefork-chat: no daemon runs in {runtime_dir}\n"
+    said = (
+        f"prefork-chat: no daemon runs in {runtime_dir}: "
+        "--runtime-dir or --config says where yours does\n"
+    )
     assert ctl(runtime_dir, "workers", code=3) == said
     runtime_dir.mkdir(mode=0o700)
     assert ctl(runtime_dir, "workers", code=3) == said

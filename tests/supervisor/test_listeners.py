@@ -150,7 +150,7 @@ def test_file_in_the_way_is_a_clear_error_and_stays(open_listeners: Open, tmp_pa
 @pytest.mark.parametrize(
     ("address", "reason"),
     [
-        ("unix:/nowhere/at/all/s", "No such file or directory"),
+        ("unix:/nowhere/at/all/s", "its directory does not exist"),
         ("no-such-host.invalid:0", "not known|failure|No address"),
         ("a..b:0", "not a host name|not known|failure|No address"),
     ],

@@ -14,7 +14,7 @@ import pytest
 
 from prefork_chat.board.board import key_of
 from prefork_chat.channels.errors import NoServer
-from prefork_chat.channels.ipc import SysvMemory, SysvQueue
+from prefork_chat.channels.sysv import SysvMemory, SysvQueue
 from prefork_chat.config import BoardConfig, Config, IngressConfig
 from prefork_chat.errors import StartError
 from prefork_chat.supervisor.local import LIST_FILE, LocalObject, LocalObjects

@@ -2,7 +2,8 @@ from __future__ import annotations
 
 import pytest
 
-from prefork_chat.config import Config, LimitsConfig, LogConfig, ServerConfig, options
+from prefork_chat.config import Config, LimitsConfig, LogConfig, ServerConfig
+from prefork_chat.options import options
 from prefork_chat.supervisor.reloading import FIXED, adopt
 
 

@@ -1,9 +1,8 @@
-"""The only door of `channels` to posix_ipc and sysv_ipc: queues, shared memory, semaphores, ftok.
+"""The only door of `channels` to sysv_ipc: queues, shared memory, semaphores, ftok.
 
-Decides how their errors are told, and how a wait is limited. POSIX queues have a descriptor to
-poll. System V calls have none, and sysv_ipc no timeout: a wait is ended by SIGALRM from a repeating
-timer (`_limit`), so it can never be missed; hence in the main thread only. The signal's handler and
-a timer of somebody else's are put back afterwards.
+Decides how a wait is limited. System V calls have no descriptor to poll, and sysv_ipc no timeout: a
+wait is ended by SIGALRM from a repeating timer (`_limit`), so it can never be missed; hence in the
+main thread only. The signal's handler and a timer of somebody else's are put back afterwards.
 
 All objects are made with mode 0600 and must not exist before; who makes one may permit more to
 others. Raises ObjectTaken, NoServer, NotPermitted, ObjectRemoved, ChannelError.
@@ -12,23 +11,16 @@ others. Raises ObjectTaken, NoServer, NotPermitted, ObjectRemoved, ChannelError.
 from __future__ import annotations
 
 import errno
-import os
 import signal
 import time
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Final
 
-import posix_ipc
 import sysv_ipc
 
-from prefork_chat.channels.errors import (
-    ChannelError,
-    NoServer,
-    NotPermitted,
-    ObjectRemoved,
-    ObjectTaken,
-)
+from prefork_chat.channels.errors import NotPermitted, ObjectRemoved
 from prefork_chat.channels.process import has_lived_since
+from prefork_chat.channels.refusals import making, opening
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -66,100 +58,6 @@ def _do_nothing(*_: object) -> None:
     pass
 
 
-@contextmanager
-def _told(what: str) -> Iterator[None]:
-    """Tell what the modules raise when an object is made or opened, as ours."""
-    try:
-        yield
-    except (posix_ipc.ExistentialError, sysv_ipc.ExistentialError) as error:
-        # The one class for "is there" and "is not there": who asks for which knows.
-        raise NoServer(f"no {what}") from error
-    except (posix_ipc.PermissionsError, sysv_ipc.PermissionsError) as error:
-        raise NotPermitted(f"{what}: no permission, it is another user's") from error
-    except (OSError, ValueError, MemoryError, posix_ipc.Error, sysv_ipc.Error) as error:
-        raise ChannelError(f"{what}: {error}") from error
-
-
-@contextmanager
-def _making(what: str) -> Iterator[None]:
-    try:
-        with _told(what):
-            yield
-    except NoServer as error:
-        raise ObjectTaken(f"{what} exists already, and is not ours (see ipcs)") from error
-
-
-class PosixQueue:
-    """A POSIX message queue, never blocking: poll `fd`."""
-
-    def __init__(self, queue: posix_ipc.MessageQueue) -> None:
-        self._queue = queue
-        self._queue.block = False
-        self.fd = int(queue.fileno())
-        self.part_bytes = int(queue.max_message_size)
-
-    @classmethod
-    def create(cls, name: str, count: int, part_bytes: int, lower_bytes: int) -> PosixQueue:
-        """Make a queue of `count` parts of `part_bytes`, or of `lower_bytes` if not allowed."""
-        what = f"POSIX queue {name}"
-        make = posix_ipc.MessageQueue
-        with _making(what):
-            try:
-                made = make(name, posix_ipc.O_CREX, _MODE, count, part_bytes)
-            except (ValueError, OSError, posix_ipc.PermissionsError):
-                made = make(name, posix_ipc.O_CREX, _MODE, count, lower_bytes)
-        return cls(made)
-
-    @classmethod
-    def open(cls, name: str) -> PosixQueue:
-        """Open an existing one."""
-        with _told(f"POSIX queue {name}"):
-            return cls(posix_ipc.MessageQueue(name))
-
-    def put(self, part: memoryview) -> bool:
-        """Put a part in; False if the queue is full."""
-        try:
-            self._queue.send(part)
-        except posix_ipc.BusyError:
-            return False
-        return True
-
-    def take(self) -> bytes | None:
-        """Take a part out; None if the queue is empty."""
-        try:
-            return bytes(self._queue.receive()[0])
-        except posix_ipc.BusyError:
-            return None
-
-    @property
-    def count(self) -> int:
-        """How many parts are in it."""
-        return int(self._queue.current_messages)
-
-    def permit(self, mode: int, uid: int, gid: int) -> None:
-        """Give it this mode and owner; -1: as it is. Raises NotPermitted."""
-        try:
-            os.fchmod(self.fd, mode)
-            os.fchown(self.fd, uid, gid)
-        except OSError as error:
-            raise NotPermitted(f"POSIX queue: {error.strerror}") from error
-
-    def close(self) -> None:
-        """Close the descriptor; the queue stays."""
-        self._queue.close()
-
-
-def remove_posix_queue(name: str) -> bool:
-    """Remove the name; True if there was one."""
-    try:
-        posix_ipc.unlink_message_queue(name)
-    except posix_ipc.ExistentialError:
-        return False
-    except posix_ipc.PermissionsError as error:
-        raise NotPermitted(f"POSIX queue {name} belongs to another user") from error
-    return True
-
-
 class SysvQueue:
     """A System V message queue; `part_bytes` is the longest message it takes."""
 
@@ -171,14 +69,14 @@ class SysvQueue:
     @classmethod
     def create(cls, key: int, part_bytes: int) -> SysvQueue:
         """Make a queue."""
-        with _making(f"System V queue {key:#010x}"):
+        with making(f"System V queue {key:#010x}"):
             made = sysv_ipc.MessageQueue(key, sysv_ipc.IPC_CREX, _MODE, part_bytes)
         return cls(made, part_bytes)
 
     @classmethod
     def open(cls, key: int, part_bytes: int) -> SysvQueue:
         """Open an existing one."""
-        with _told(f"System V queue {key:#010x}"):
+        with opening(f"System V queue {key:#010x}"):
             return cls(sysv_ipc.MessageQueue(key, max_message_size=part_bytes), part_bytes)
 
     def put(self, body: memoryview, kind: int, seconds: float) -> bool:
@@ -265,7 +163,7 @@ class SysvMemory:
     @classmethod
     def open_to_read(cls, key: int) -> SysvMemory:
         """Attach an existing one that we may only read: a store would be a fault."""
-        with _told(f"shared memory {key:#010x}"):
+        with opening(f"shared memory {key:#010x}"):
             return cls(sysv_ipc.SharedMemory(key, 0, _READ_MODE))
 
     def permit(self, mode: int, uid: int, gid: int) -> None:
@@ -275,14 +173,14 @@ class SysvMemory:
     @classmethod
     def create(cls, key: int, size_bytes: int) -> SysvMemory:
         """Make `size_bytes` of zeros."""
-        with _making(f"shared memory {key:#010x}"):
+        with making(f"shared memory {key:#010x}"):
             made = sysv_ipc.SharedMemory(key, sysv_ipc.IPC_CREX, _MODE, size_bytes, b"\0")
         return cls(made)
 
     @classmethod
     def open(cls, key: int) -> SysvMemory:
         """Attach an existing one."""
-        with _told(f"shared memory {key:#010x}"):
+        with opening(f"shared memory {key:#010x}"):
             return cls(sysv_ipc.SharedMemory(key))
 
     def has_other_maker(self, pid: int) -> bool:
@@ -305,7 +203,7 @@ class SysvSemaphore:
 
     def __init__(self, key: int) -> None:
         """Open an existing one."""
-        with _told(f"semaphore {key:#010x}"):
+        with opening(f"semaphore {key:#010x}"):
             self._plain = sysv_ipc.Semaphore(key)
             self._trying = sysv_ipc.Semaphore(key)
             self._undone = sysv_ipc.Semaphore(key)
@@ -317,7 +215,7 @@ class SysvSemaphore:
     @classmethod
     def create(cls, key: int, value: int) -> SysvSemaphore:
         """Make one."""
-        with _making(f"semaphore {key:#010x}"):
+        with making(f"semaphore {key:#010x}"):
             sysv_ipc.Semaphore(key, sysv_ipc.IPC_CREX, _MODE, value)
         return cls(key)
 
