@@ -24,7 +24,7 @@ from prefork_chat.chat import outcomes
 from prefork_chat.config import resolve_state_dir
 from prefork_chat.registry import table
 from prefork_chat.registry.ipc import SemaphoreGone
-from prefork_chat.registry.registry import RegistryFull
+from prefork_chat.registry.sessions import RegistryFull
 from prefork_chat.registry.table import WorkerState
 from prefork_chat.worker import progress
 from prefork_chat.worker.clients import hang_up

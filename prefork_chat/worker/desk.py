@@ -39,7 +39,7 @@ from prefork_chat.chat.effects import (
     TellRoom,
     Vouch,
 )
-from prefork_chat.registry.registry import NameInUse
+from prefork_chat.registry.sessions import NameInUse
 from prefork_chat.worker import librarian
 
 if TYPE_CHECKING:
