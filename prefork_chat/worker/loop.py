@@ -199,9 +199,9 @@ class Loop:
         counters.follow_peeks(self._inbox)
         return adopted
 
-    def welcome(self, connection: Connection) -> None:
-        """Hand a freshly accepted client over (acceptor thread)."""
-        self._newcomers.append(connection)
+    def welcome(self, connections: Sequence[Connection]) -> None:
+        """Hand freshly accepted clients over (acceptor thread)."""
+        self._newcomers.extend(connections)
         self._rouse()
 
     def foster(self, given: Keep) -> None:
