@@ -248,6 +248,8 @@ class Loop:
                 if self._may_hand_over() or (self._ends_deserted and self.is_deserted):
                     self._transaction.hand_over()
                     return
+                if self._newcomers:  # before we ask: they may have said something already
+                    self._greet_newcomers(monotonic())
                 # Asked only now: what came while we waited for the turn is in it, too.
                 self._turn(self._epoll.poll(0, MOST_EVENTS))
         with self._turn_lock:

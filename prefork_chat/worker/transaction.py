@@ -123,8 +123,11 @@ class Transaction:
     def carry_out(self) -> None:
         """Do what the turn has decided."""
         self._journal.note_read()
+        self._departures.say_goodbyes()
         self._rooms.send()
         self._act()
+        for connection in self._departures.finished():
+            self.lose(connection)
         self._finish()
 
     def redo(self, record: Record, missing: Mapping[tuple[int, int], bytes]) -> None:
