@@ -56,7 +56,8 @@ class Departures:
         if connection.is_departing:
             return
         self.forget_login(connection)
-        self._clients.pause(connection, Pause.DEPARTING)
+        # Its events come still: edge by edge, not many more before it is closed.
+        connection.pauses |= Pause.DEPARTING.value
         connection.last_words = last_words
         is_quiet = connection.session.quiet
         connection.departs_at = now + (QUIET_SETTLE_SECONDS if is_quiet else SETTLE_SECONDS)
