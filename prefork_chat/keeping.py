@@ -7,6 +7,8 @@ answers with sockets through the nursery pair of a worker. A socket travels insi
 
     <B B 2x I q>    word, p_id (of Give, else 0), slot, generation; a descriptor with Keep, Deliver
 
+A datagram has one word, or several: whoever comes and goes with others costs the supervisor a part
+of a system call. Their descriptors come in the order of the words.
 Slot and generation name a session as everywhere. Messages of one worker come out in the order in
 which they were sent, whichever of its threads sent them. Both ends are non-blocking; `keep` alone
 waits, in the acceptor's thread: it is better not to accept than to accept what nobody protects.
@@ -20,15 +22,23 @@ import select
 import socket
 import struct
 import time
-from typing import Final, NamedTuple, TypeAlias
+from typing import TYPE_CHECKING, Final, NamedTuple, TypeAlias
 
-_MESSAGE: Final = struct.Struct("<BB2xIq")
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+_WORD: Final = struct.Struct("<BB2xIq")
 _FD: Final = struct.Struct("i")
-_ROOM_FOR_FD: Final = socket.CMSG_SPACE(_FD.size)
 _KEEP: Final = 1
 _LET_GO: Final = 2
 _GIVE: Final = 3
 _DELIVER: Final = 4
+
+MOST_WORDS: Final = 250
+"""Words of a datagram. The kernel takes 253 descriptors at a time (SCM_MAX_FD, net/scm.h)."""
+
+_ROOM_FOR_WORDS: Final = MOST_WORDS * _WORD.size
+_ROOM_FOR_FDS: Final = socket.CMSG_SPACE(MOST_WORDS * _FD.size)
 
 NO_FD: Final = -1
 """In place of a descriptor that the receiver could not take: it has as many as it may have."""
@@ -64,13 +74,14 @@ class Give(NamedTuple):
 Word: TypeAlias = Keep | LetGo | Give
 
 
-def keep(inlet: socket.socket, slot: int, generation: int, fd: int) -> None:
-    """Have `fd` kept for this session; the caller's own stays open. Waits while the pair is full.
+def keep(inlet: socket.socket, *words: Keep) -> None:
+    """Have these descriptors kept; the caller's own stay open. Waits while the pair is full.
 
-    Blocks without the GIL, and for ever if the supervisor stands still: acceptor thread only.
+    At most MOST_WORDS. They are kept all together: killed before, none of them is. Blocks without
+    the GIL, and for ever if the supervisor stands still: acceptor thread only.
     """
-    message = [_MESSAGE.pack(_KEEP, 0, slot, generation)]
-    rights = _rights(fd)
+    message = [_WORD.pack(_KEEP, 0, slot, generation) for slot, generation, _ in words]
+    rights = _rights(*(fd for _, _, fd in words))
     while True:
         try:
             inlet.sendmsg(message, rights)
@@ -84,12 +95,13 @@ def keep(inlet: socket.socket, slot: int, generation: int, fd: int) -> None:
             return
 
 
-def let_go(inlet: socket.socket, slot: int, generation: int) -> None:
-    """Say that the session is over: its socket has been shut down. Any loop's thread.
+def let_go(inlet: socket.socket, *words: LetGo) -> None:
+    """Say that these sessions are over: their sockets have been shut down. Any loop's thread.
 
-    Raises BlockingIOError when the pair is full: nothing has been said, to be tried again.
+    At most MOST_WORDS. Raises BlockingIOError when the pair is full: nothing has been said, to be
+    tried again.
     """
-    inlet.send(_MESSAGE.pack(_LET_GO, 0, slot, generation))
+    inlet.send(b"".join([_WORD.pack(_LET_GO, 0, *word) for word in words]))
 
 
 def give(inlet: socket.socket, slot: int, generation: int, p_id: int) -> None:
@@ -97,22 +109,27 @@ def give(inlet: socket.socket, slot: int, generation: int, p_id: int) -> None:
 
     Raises BlockingIOError when the pair is full: nothing has been said, to be tried again.
     """
-    inlet.send(_MESSAGE.pack(_GIVE, p_id, slot, generation))
+    inlet.send(_WORD.pack(_GIVE, p_id, slot, generation))
 
 
-def receive(outlet: socket.socket) -> Word:
-    """Take the next word that a worker has said (supervisor); the fd of a Keep is the caller's.
+def receive(outlet: socket.socket) -> list[Word]:
+    """Take what a worker has said next (supervisor); the descriptors of Keeps are the caller's.
 
-    Raises BlockingIOError when nothing waits. The fd is NO_FD when this process may not have more.
+    Raises BlockingIOError when nothing waits. A descriptor is NO_FD when this process may not have
+    more.
     """
-    kind, p_id, slot, generation, fd = _take_message(outlet)
-    if kind == _KEEP:
-        return Keep(slot, generation, fd)
-    if kind == _LET_GO:
-        return LetGo(slot, generation)
-    if kind == _GIVE:
-        return Give(slot, generation, p_id)
-    raise ValueError(f"word {kind} to the keeper")
+    said, fds = _take_datagram(outlet)
+    words: list[Word] = []
+    for kind, p_id, slot, generation in said:
+        if kind == _KEEP:
+            words.append(Keep(slot, generation, next(fds, NO_FD)))
+        elif kind == _LET_GO:
+            words.append(LetGo(slot, generation))
+        elif kind == _GIVE:
+            words.append(Give(slot, generation, p_id))
+        else:
+            raise ValueError(f"word {kind} to the keeper")
+    return words
 
 
 def deliver(inlet: socket.socket, slot: int, generation: int, fd: int) -> None:
@@ -121,7 +138,7 @@ def deliver(inlet: socket.socket, slot: int, generation: int, fd: int) -> None:
     Raises BlockingIOError when the pair is full: nothing has been sent, to be tried again.
     """
     try:
-        inlet.sendmsg([_MESSAGE.pack(_DELIVER, 0, slot, generation)], _rights(fd))
+        inlet.sendmsg([_WORD.pack(_DELIVER, 0, slot, generation)], _rights(fd))
     except OSError as error:
         if error.errno == errno.ETOOMANYREFS:
             raise BlockingIOError(errno.EAGAIN, os.strerror(errno.EAGAIN)) from error
@@ -133,21 +150,24 @@ def take(outlet: socket.socket) -> Keep:
 
     Raises BlockingIOError when nothing waits. The fd is NO_FD when this process may not have more.
     """
-    kind, _, slot, generation, fd = _take_message(outlet)
+    said, fds = _take_datagram(outlet)
+    ((kind, _, slot, generation),) = said
     if kind != _DELIVER:
         raise ValueError(f"word {kind} to a nursery")
-    return Keep(slot, generation, fd)
+    return Keep(slot, generation, next(fds, NO_FD))
 
 
-def _rights(fd: int) -> list[tuple[int, int, bytes]]:
-    return [(socket.SOL_SOCKET, socket.SCM_RIGHTS, _FD.pack(fd))]
+def _rights(*fds: int) -> list[tuple[int, int, bytes]]:
+    return [(socket.SOL_SOCKET, socket.SCM_RIGHTS, struct.pack(f"{len(fds)}i", *fds))]
 
 
-def _take_message(outlet: socket.socket) -> tuple[int, int, int, int, int]:
-    data, rights, _, _ = outlet.recvmsg(_MESSAGE.size, _ROOM_FOR_FD, socket.MSG_CMSG_CLOEXEC)
-    kind, p_id, slot, generation = _MESSAGE.unpack(data)
-    fd: int = _FD.unpack_from(rights[0][2])[0] if rights else NO_FD
-    return kind, p_id, slot, generation, fd
+def _take_datagram(
+    outlet: socket.socket,
+) -> tuple[Iterator[tuple[int, int, int, int]], Iterator[int]]:
+    """Return the words of a datagram, and as many of their descriptors as there was room for."""
+    data, rights, _, _ = outlet.recvmsg(_ROOM_FOR_WORDS, _ROOM_FOR_FDS, socket.MSG_CMSG_CLOEXEC)
+    packed = rights[0][2] if rights else b""
+    return _WORD.iter_unpack(data), (fd for (fd,) in _FD.iter_unpack(packed))
 
 
 def _wait_for_room(inlet: socket.socket) -> None:

@@ -16,10 +16,11 @@ from typing import TYPE_CHECKING, Final, NoReturn
 
 from prefork_chat.registry.ipc import Semaphore
 from prefork_chat.registry.layout import SEQUENCE
-from prefork_chat.registry.registry import Location, Registry
+from prefork_chat.registry.registry import Registry
 
 if TYPE_CHECKING:
     from prefork_chat.registry.ipc import SharedMemory
+    from prefork_chat.registry.sessions import Location
 
 _ATTEMPTS: Final = 100
 _PAUSE_SECONDS: Final = 0.001  # a writer needs a few microseconds, a repair of 20,000 slots 5 ms

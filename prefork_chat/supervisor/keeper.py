@@ -34,7 +34,7 @@ if TYPE_CHECKING:
     from prefork_chat.pairs import Pair
     from prefork_chat.supervisor.store import Store
 
-# Words read in one go, before the supervisor looks at anything else.
+# Datagrams read in one go, before the supervisor looks at anything else.
 _TURN: Final = 512
 # The kernel charges more than this for the smallest datagram (its struct sk_buff alone has 232).
 _CHARGE_BYTES: Final = 256
@@ -145,17 +145,21 @@ class Keeper:
     def _read(self, most: int) -> None:
         for _ in range(most):
             try:
-                word = keeping.receive(self._outlet)
+                words = keeping.receive(self._outlet)
             except BlockingIOError:
                 return
-            match word:
-                case Keep(slot, generation, fd):
-                    self._keep(slot, generation, fd)
-                case LetGo(slot, generation):
-                    if self._holds(slot, generation):
-                        self._close(slot)
-                case Give(slot, generation, p_id):
-                    self._give(slot, generation, p_id)
+            for word in words:
+                self._obey(word)
+
+    def _obey(self, word: keeping.Word) -> None:
+        match word:
+            case Keep(slot, generation, fd):
+                self._keep(slot, generation, fd)
+            case LetGo(slot, generation):
+                if self._holds(slot, generation):
+                    self._close(slot)
+            case Give(slot, generation, p_id):
+                self._give(slot, generation, p_id)
 
     def _keep(self, slot: int, generation: int, fd: int) -> None:
         if slot in self._entries:

@@ -2,7 +2,9 @@
 
 One thread in each worker, blocked in the accept semaphore most of the time; the kernel serves
 waiters first come, first served, so workers take turns, and it gives the semaphore back when a
-holder is killed. It is held for poll and accept only. A worker that is to be replaced, or has no
+holder is killed. It is held for poll and accept only. Who waits in the same queue is accepted, gets
+a slot, is kept and is handed over together: a system call, a hold of the registry, a datagram and a
+wake of a loop is for all of them. A worker that is to be replaced, or has no
 descriptors left, does not contend. Reads `load` of the loops; hands sockets over by
 `Loop.welcome`. Turns away who comes from a banned address. Also decides when a worker
 has served its `connections_per_process`.
@@ -16,20 +18,20 @@ import os
 import select
 import socket
 import time
-from typing import TYPE_CHECKING
+from itertools import zip_longest
+from typing import TYPE_CHECKING, Final, NamedTuple
 
 from prefork_chat import keeping, log
 from prefork_chat.bans import Bans
 from prefork_chat.chat import outcomes
 from prefork_chat.config import resolve_state_dir
+from prefork_chat.keeping import Keep
 from prefork_chat.registry import table
 from prefork_chat.registry.ipc import SemaphoreGone
-from prefork_chat.registry.registry import RegistryFull
 from prefork_chat.registry.table import WorkerState
-from prefork_chat.worker import progress
+from prefork_chat.worker import counters, progress
 from prefork_chat.worker.clients import hang_up
 from prefork_chat.worker.connection import Connection
-from prefork_chat.worker.events import host_of
 
 if TYPE_CHECKING:
     import random
@@ -44,6 +46,9 @@ POLL_SECONDS = 1.0
 
 PAUSE_SECONDS = 1.0
 """How long a worker without free descriptors leaves accepting to others."""
+
+MOST_AT_ONCE: Final = 16
+"""Clients taken from a listener before another worker has its turn."""
 
 LEAD_CLIENTS = 8
 """How many clients more than another a worker may have before it lets that one go first."""
@@ -61,6 +66,18 @@ window would be closed, and the line's end never come.
 """
 
 _EXHAUSTED = frozenset({errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM})
+
+
+class Newcomer(NamedTuple):
+    """An accepted client. `host`: its address, empty for a Unix socket (`is_local`).
+
+    `is_followed`: its peeks go on behind the last one, see `counters`.
+    """
+
+    socket: socket.SocketType
+    host: str
+    is_local: bool
+    is_followed: bool
 
 
 class Acceptor:
@@ -86,8 +103,12 @@ class Acceptor:
         self._retire_after = _draw_limit(inheritance, rng)
         self._log = log.get_logger(p_id=self._p_id, generation=inheritance.generation)
         self._listeners = {listener.fileno(): listener for listener in inheritance.listeners}
+        is_exact = inheritance.config.server.durability == "exact"
+        self._followed: set[socket.socket] = set()
         for listener in inheritance.listeners:
             _tune(listener, inheritance.config.tcp)
+            if is_exact and _follow_peeks(listener):
+                self._followed.add(listener)
         self._wake = os.eventfd(0, os.EFD_NONBLOCK | os.EFD_CLOEXEC)
         self._poller = select.poll()
         for fd in (*self._listeners, self._wake):
@@ -119,54 +140,64 @@ class Acceptor:
         worker that fails is seen, one that accepts nobody any more is not.
         """
         while not (self._is_closed or self.is_retiring):
-            clients = self._take_turn()
-            for client in clients:
-                self._give(client)
+            newcomers = self._take_turn()
+            if newcomers:
+                self._admit(newcomers)
             self._is_busy = False
             if self._is_paused:
                 self._wait(PAUSE_SECONDS)
-            elif clients and self._is_ahead():
+            elif newcomers and self._is_ahead():
                 self._wait(YIELD_SECONDS)
 
-    def _take_turn(self) -> list[socket.socket]:
+    def _take_turn(self) -> list[Newcomer]:
         try:
             with self._semaphore:
-                clients = self._accept_ready()
+                newcomers = self._accept_ready()
                 self._row[table.ACCEPTED] = self._accepted
                 self._retire_if_due()
-                return clients
+                return newcomers
         except SemaphoreGone:
             if self._is_closed:
                 return []
             raise
 
-    def _accept_ready(self) -> list[socket.socket]:
-        """Wait for clients; accept one from every listener that has some: none starves another."""
+    def _accept_ready(self) -> list[Newcomer]:
+        """Wait for clients; accept some from every listener that has any: none starves another."""
         self._is_busy = True  # before the next line, for `is_done`
         if self._is_closed:
             return []
-        clients = []
+        newcomers: list[Newcomer] = []
         for fd, _ in self._poller.poll(POLL_SECONDS * 1000):
-            if fd == self._wake:
-                continue
-            client = self._accept_from(self._listeners[fd])
-            if client is not None:
-                clients.append(client)
-        self._accepted += len(clients)
-        return clients
+            if fd != self._wake:
+                self._accept_from(self._listeners[fd], newcomers)
+        return newcomers
 
-    def _accept_from(self, listener: socket.socket) -> socket.socket | None:
+    def _accept_from(self, listener: socket.socket, newcomers: list[Newcomer]) -> None:
+        """Accept who waits there, no more than are to be accepted at once or at all."""
+        most = MOST_AT_ONCE
+        if self._retire_after:
+            most = min(most, self._retire_after - self._accepted)
+        before = self._accepted
+        is_local = listener.family == socket.AF_UNIX
+        is_followed = listener in self._followed
+        shape = (int(listener.family), int(listener.type), listener.proto)
         try:
-            client, _ = listener.accept()
+            for _ in range(most):
+                # What `accept` is made of: that makes a socket.socket, which we have no use for.
+                fd, address = listener._accept()  # type: ignore[attr-defined]  # noqa: SLF001
+                client = socket.SocketType(*shape, fd)
+                client.setblocking(False)
+                host = "" if is_local else address[0]
+                newcomers.append(Newcomer(client, host, is_local, is_followed))
+                self._accepted += 1
         except OSError as error:
             # What is left, EAGAIN and ECONNABORTED among it, is a client that did not wait.
             if error.errno in _EXHAUSTED:
                 self._pause(error)
-            return None
-        if self._is_paused:
+                return
+        if self._is_paused and self._accepted > before:
             self._is_paused = False
             self._log.info(log.ACCEPT_RESUMED)
-        return client
 
     def _pause(self, error: OSError) -> None:
         if not self._is_paused:
@@ -178,34 +209,59 @@ class Acceptor:
         poller.register(self._wake, select.POLLIN)
         poller.poll(seconds * 1000)
 
-    def _give(self, client: socket.socket) -> None:
-        """Make a session of a client: a slot, a keeper of its socket, a loop; in this order.
+    def _admit(self, newcomers: list[Newcomer]) -> None:
+        """Make sessions of clients: slots, a keeper of their sockets, loops; in this order.
 
-        Killed before the keeper has the socket, the client sees the connection end, ungreeted. From
-        then on the session lives, whoever serves it.
+        Killed before the keeper has the sockets, the clients see the connection end, ungreeted.
+        From then on the sessions live, whoever serves them.
         """
         if self._bans.has_addresses:
-            ban = self._bans.of_address(host_of(client), time.time())
-            if ban is not None:
-                _turn_away(client, outcomes.not_welcome(ban.terms))
-                return
-        loop = min(self._loops, key=lambda loop: loop.load)
-        t_id = self._loops.index(loop)
-        try:
-            slot, generation = self._registry.claim(self._p_id, t_id)
-        except RegistryFull:
-            _turn_away(client, outcomes.full())
-            return
-        client.setblocking(False)
-        flags = progress.LOCAL if client.family == socket.AF_UNIX else 0
-        self._registry.progress[slot] = flags
-        self._registry.positions[slot] = 0
-        keeping.keep(self._keeper, slot, generation, client.fileno())
-        shape = (client.family, client.type, client.proto)
-        accepted = socket.SocketType(*shape, client.detach())
-        connection = Connection(accepted, slot, generation, flags)
-        connection.written = connection.consumed = connection.dealt = 0
-        loop.welcome(connection)
+            newcomers = self._turn_banned_away(newcomers)
+        t_ids = self._choose_loops(len(newcomers))
+        claimed = self._registry.claim_all(self._p_id, t_ids)
+        kept: list[Keep] = []
+        welcome: list[list[Connection]] = [[] for _ in self._loops]
+        for newcomer, t_id, session in zip_longest(newcomers, t_ids, claimed):
+            client = newcomer.socket
+            if session is None:
+                _turn_away(client, outcomes.full())
+                continue
+            slot, generation = session
+            flags = progress.LOCAL if newcomer.is_local else 0
+            self._registry.progress[slot] = flags
+            self._registry.positions[slot] = 0
+            kept.append(Keep(slot, generation, client.fileno()))
+            connection = Connection(client, slot, generation, flags)
+            connection.written = connection.consumed = connection.dealt = 0
+            connection.is_followed = newcomer.is_followed
+            welcome[t_id].append(connection)
+        if kept:
+            keeping.keep(self._keeper, *kept)
+        for loop, connections in zip(self._loops, welcome, strict=True):
+            if connections:
+                loop.welcome(connections)
+
+    def _choose_loops(self, count: int) -> list[int]:
+        """Choose the least loaded loop for each of so many clients."""
+        loads = [loop.load for loop in self._loops]
+        t_ids = []
+        for _ in range(count):
+            t_id = loads.index(min(loads))
+            loads[t_id] += 1
+            t_ids.append(t_id)
+        return t_ids
+
+    def _turn_banned_away(self, newcomers: list[Newcomer]) -> list[Newcomer]:
+        """Return those who do not come from a banned address."""
+        welcome = []
+        now = time.time()
+        for newcomer in newcomers:
+            ban = self._bans.of_address(newcomer.host, now)
+            if ban is None:
+                welcome.append(newcomer)
+            else:
+                _turn_away(newcomer.socket, outcomes.not_welcome(ban.terms))
+        return welcome
 
     def _load(self) -> int:
         return sum(loop.load for loop in self._loops)
@@ -246,9 +302,19 @@ def _tune(listener: socket.socket, tcp: TcpConfig) -> None:
     listener.setsockopt(socket.IPPROTO_TCP, socket.TCP_KEEPCNT, tcp.keepalive_probes)
 
 
-def _turn_away(client: socket.socket, line: bytes) -> None:
+def _follow_peeks(listener: socket.socket) -> bool:
+    """Let the clients of a TCP listener inherit that peeks go on, a system call less for each."""
+    if listener.family == socket.AF_UNIX:
+        return False
+    try:
+        counters.follow_peeks(listener)
+    except OSError:
+        return False  # before Linux 6.9
+    return True
+
+
+def _turn_away(client: socket.SocketType, line: bytes) -> None:
     """Tell a client why there is no place for it, and close."""
-    client.setblocking(False)
     with contextlib.suppress(OSError):
         client.send(line + b"\n")
     hang_up(client)

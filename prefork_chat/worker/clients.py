@@ -12,10 +12,10 @@ from __future__ import annotations
 import contextlib
 import select
 import socket
-from collections import deque
 from typing import TYPE_CHECKING, Final
 
 from prefork_chat import keeping, log
+from prefork_chat.keeping import LetGo
 from prefork_chat.worker import progress
 from prefork_chat.worker.backlog import Backlog
 from prefork_chat.worker.dormant import Dormant
@@ -86,7 +86,7 @@ class Clients:
         self.spills = inheritance.spills
         self._dormant = Dormant(inheritance)
         self._withdrawn: list[Connection] = []
-        self._over: deque[tuple[int, int]] = deque()
+        self._over: list[LetGo] = []
         self.by_fd: dict[int, Connection] = {}
         self.by_slot: dict[int, Connection] = {}
         self.present: dict[bytes, Connection] = {}
@@ -164,8 +164,12 @@ class Clients:
 
     def free_names(self) -> None:
         """Free the names of those who have left (takes the registry's write semaphore)."""
+        if not self._withdrawn:
+            return
+        self._registry.withdraw_all(
+            [(connection.slot, connection.generation) for connection in self._withdrawn]
+        )
         for connection in self._withdrawn:
-            self._registry.withdraw(connection.slot, connection.generation)
             self.events.left(connection.session.name)
         self._withdrawn.clear()
 
@@ -275,16 +279,18 @@ class Clients:
 
     def close_lost(self) -> None:
         """Close whom we gave up, free their slots, and have the keeper let them go."""
-        for connection in self.lost:
-            hang_up(connection.socket)
-            self._registry.free(connection.slot, connection.generation)
-            self._over.append((connection.slot, connection.generation))
-        self.lost.clear()
+        if self.lost:
+            for connection in self.lost:
+                hang_up(connection.socket)
+            over = [LetGo(connection.slot, connection.generation) for connection in self.lost]
+            self._registry.free_all(over)
+            self._over += over
+            self.lost.clear()
         self.members.publish_counts()
         with contextlib.suppress(BlockingIOError):  # the keeper is behind: next time
             while self._over:
-                keeping.let_go(self._keeper, *self._over[0])
-                self._over.popleft()
+                keeping.let_go(self._keeper, *self._over[: keeping.MOST_WORDS])
+                del self._over[: keeping.MOST_WORDS]
 
     @property
     def is_settled(self) -> bool:
@@ -329,8 +335,12 @@ def hang_up(client: socket.SocketType) -> None:
     shutdown() first: while any process holds a duplicate of the socket, close() alone would not
     end the connection.
     """
-    with contextlib.suppress(OSError):
-        client.shutdown(socket.SHUT_WR)
+    try:
         client.recv(DISCARD_BYTES)
+    except OSError:
+        pass  # nothing is unread, or the connection is gone
+    try:
         client.shutdown(socket.SHUT_RDWR)
+    except OSError:
+        pass  # it is gone
     client.close()

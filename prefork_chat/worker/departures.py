@@ -10,6 +10,7 @@ receipts are settled.
 from __future__ import annotations
 
 from collections import OrderedDict
+from time import monotonic
 from typing import TYPE_CHECKING
 
 from prefork_chat.chat import outcomes
@@ -55,7 +56,8 @@ class Departures:
         if connection.is_departing:
             return
         self.forget_login(connection)
-        self._clients.pause(connection, Pause.DEPARTING)
+        # Its events come still: edge by edge, not many more before it is closed.
+        connection.pauses |= Pause.DEPARTING.value
         connection.last_words = last_words
         is_quiet = connection.session.quiet
         connection.departs_at = now + (QUIET_SETTLE_SECONDS if is_quiet else SETTLE_SECONDS)
@@ -92,6 +94,19 @@ class Departures:
             (finished if is_finished else self._departing).append(connection)
         return finished
 
+    def say_goodbyes(self) -> None:
+        """Let those go who wait for nothing: their last words are in the turn that they left in."""
+        for connection in self._departing:
+            if not (connection.has_said_goodbye or connection.fd < 0 or _is_waiting(connection)):
+                self._say_goodbye(connection, monotonic())
+
+    def finished(self) -> list[Connection]:
+        """Take out those who have been written their last words; they are to be closed now."""
+        finished = [connection for connection in self._departing if _has_gone(connection)]
+        if finished:
+            self._departing = [each for each in self._departing if not _has_gone(each)]
+        return finished
+
     def unsaid(self) -> dict[int, list[bytes]]:
         """Return the last words, by slot, of those who have yet to be sent them."""
         return {
@@ -103,14 +118,10 @@ class Departures:
     def _advance(self, connection: Connection, now: float) -> bool:
         """Return True when the connection has said all that it had to say, or had its time."""
         if not connection.has_said_goodbye:
-            is_waiting = connection.outstanding or (
-                connection.session.quiet and connection.session.name
-            )
-            if is_waiting and now < connection.departs_at:
+            if _is_waiting(connection) and now < connection.departs_at:
                 return False
             self._say_goodbye(connection, now)
-        is_written = not connection.out and connection.backlog is None
-        return is_written or now >= connection.departs_at
+        return _has_gone(connection) or now >= connection.departs_at
 
     def _say_goodbye(self, connection: Connection, now: float) -> None:
         connection.has_said_goodbye = True
@@ -131,3 +142,13 @@ class Departures:
         """When the loop has to look here again at the latest, in monotonic seconds."""
         departures = [connection.departs_at for connection in self._departing]
         return min(self._next_login_by(), *departures, NEVER)
+
+
+def _is_waiting(connection: Connection) -> bool:
+    """Say whether outcomes of its messages are to come, or may be, before it goes."""
+    return bool(connection.outstanding or (connection.session.quiet and connection.session.name))
+
+
+def _has_gone(connection: Connection) -> bool:
+    """Say whether it has been written all that it was to hear."""
+    return connection.has_said_goodbye and not connection.out and connection.backlog is None

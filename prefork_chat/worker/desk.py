@@ -41,7 +41,7 @@ from prefork_chat.chat.effects import (
     TellRoom,
     Vouch,
 )
-from prefork_chat.registry.registry import NameInUse
+from prefork_chat.registry.sessions import NameInUse
 from prefork_chat.worker import librarian
 from prefork_chat.worker.roomdesk import RoomDesk
 
@@ -103,7 +103,7 @@ class Desk:
             connection.inquiry = None
             self._act(connection, effect, now)
         elif (answer := self._inquiries.ask(connection, effect)) is not None:
-            self._answer(connection, answer)
+            self._answer(connection, answer, now)
 
     def _act(  # noqa: C901 - a table
         self, connection: Connection, effect: Act, now: float
@@ -121,7 +121,7 @@ class Desk:
             case Refuse(line):
                 say(connection, line)
             case Claim():
-                say(connection, self._claim(connection, effect, is_owner=False))
+                say(connection, self._claim(connection, effect, now, is_owner=False))
             case ListNames(tag):
                 say(connection, *outcomes.listed(self._registry.names(), tag))
             case Report(tag):
@@ -137,7 +137,7 @@ class Desk:
             case _:
                 assert_never(effect)
 
-    def _answer(self, connection: Connection, answer: Answer) -> None:
+    def _answer(self, connection: Connection, answer: Answer, now: float) -> None:
         """Do what a question has come to."""
         say = self._clients.say
         match answer:
@@ -146,7 +146,7 @@ class Desk:
             case Refuse(line):
                 say(connection, line)
             case Admit(claim, is_owner):
-                say(connection, self._claim(connection, claim, is_owner=is_owner))
+                say(connection, self._claim(connection, claim, now, is_owner=is_owner))
             case Vouch():
                 say(connection, outcomes.vouched(connection.session, answer))
             case Enrol(tag):
@@ -155,8 +155,8 @@ class Desk:
             case _:
                 assert_never(answer)
 
-    def _claim(self, connection: Connection, claim: Claim, *, is_owner: bool) -> bytes:
-        objection = self._operator.objection(connection, claim)
+    def _claim(self, connection: Connection, claim: Claim, now: float, *, is_owner: bool) -> bytes:
+        objection = self._operator.objection(connection, claim, now)
         if objection is not None:
             return objection
         try:

@@ -183,9 +183,9 @@ class Loop:
         counters.follow_peeks(self._inbox)
         return adopted
 
-    def welcome(self, connection: Connection) -> None:
-        """Hand a freshly accepted client over (acceptor thread)."""
-        self._newcomers.append(connection)
+    def welcome(self, connections: Sequence[Connection]) -> None:
+        """Hand freshly accepted clients over (acceptor thread)."""
+        self._newcomers.extend(connections)
         self._rouse()
 
     def foster(self, given: Keep) -> None:
@@ -227,6 +227,8 @@ class Loop:
 
     def take_turn(self) -> None:
         """Turn, if something has come or it is time; end if that was asked for (by the lead)."""
+        if self._newcomers:  # before we ask: they may have said something already
+            self._greet_newcomers(monotonic())
         events = self._epoll.poll(0, MOST_EVENTS)
         now = monotonic()
         if not events and now < self.turn_at:

@@ -21,6 +21,7 @@ from prefork_chat.config import resolve_state_dir
 from prefork_chat.protocol import directives
 from prefork_chat.protocol.directives import Expel, Kick, Mute, Note, Tell
 from prefork_chat.worker import progress
+from prefork_chat.worker.departures import NEVER
 from prefork_chat.worker.events import host_of
 
 if TYPE_CHECKING:
@@ -36,13 +37,23 @@ if TYPE_CHECKING:
 class Operator:
     """The operator's arm in loop (p_id, t_id)."""
 
-    __slots__ = ("_bans", "_clients", "_departures", "_events", "_pending_limit")
+    __slots__ = (
+        "_are_any_banned",
+        "_bans",
+        "_clients",
+        "_departures",
+        "_events",
+        "_looked_at",
+        "_pending_limit",
+    )
 
     def __init__(
         self, inheritance: Inheritance, clients: Clients, departures: Departures, events: Events
     ) -> None:
         self._bans = Bans(resolve_state_dir(inheritance.config))
         self._pending_limit = inheritance.config.limits.client_pending_bytes
+        self._are_any_banned = False
+        self._looked_at = NEVER
         self._clients = clients
         self._departures = departures
         self._events = events
@@ -51,6 +62,7 @@ class Operator:
 
     def obey(self, header: bytes, body: bytes, now: float) -> None:
         """Carry out the directive of a section; `now` is the turn's monotonic time."""
+        self._looked_at = NEVER  # whom it is about may be in the file, and JOIN in this very turn
         place, visit, number = directives.parse_header(header)
         count = self._carry_out(directives.parse(body), now)
         self._events.answer(place, visit, number, count)
@@ -112,19 +124,28 @@ class Operator:
 
     # Who joins
 
-    def objection(self, connection: Connection, claim: Claim) -> bytes | None:
-        """Return the refusal of a JOIN by a banned name, or from a banned address, or None."""
-        if not self._bans.are_any:
+    def objection(self, connection: Connection, claim: Claim, now: float) -> bytes | None:
+        """Return the refusal of a JOIN by a banned name, or from a banned address, or None.
+
+        `now` is the turn's monotonic time: all who join in a turn are worth one look at the file.
+        """
+        if now != self._looked_at:
+            self._are_any_banned = self._bans.are_any
+            self._looked_at = now
+        if not self._are_any_banned:
             return None
-        now = time.time()
-        ban = self._bans.of_name("ban", claim.key, now)
+        today = time.time()
+        ban = self._bans.of_name("ban", claim.key, today)
         if ban is None and self._bans.has_addresses:
-            ban = self._bans.of_address(host_of(connection.socket), now)
+            ban = self._bans.of_address(host_of(connection.socket), today)
         return None if ban is None else outcomes.not_admitted(claim, ban.terms)
 
     def welcome(self, connection: Connection) -> None:
-        """Take note of a client that has joined; a mute of its name is of that client, too."""
-        if self._bans.are_any and self._bans.of_name("mute", connection.session.key, time.time()):
+        """Take note of a client that has joined; a mute of its name is of that client, too.
+
+        To be called right behind `objection`.
+        """
+        if self._are_any_banned and self._bans.of_name("mute", connection.session.key, time.time()):
             _set_muted(connection, is_muted=True)
         self._events.joined(connection)
 

@@ -123,8 +123,11 @@ class Transaction:
     def carry_out(self) -> None:
         """Do what the turn has decided."""
         self._journal.note_read()
+        self._departures.say_goodbyes()
         self._rooms.send()
         self._act()
+        for connection in self._departures.finished():
+            self.lose(connection)
         self._finish()
 
     def redo(self, record: Record, missing: Mapping[tuple[int, int], bytes]) -> None:
@@ -181,7 +184,7 @@ class Transaction:
             connection.dealt = 0
         if is_local and self._is_exact:
             counters.follow_peeks(connection.socket)
-        elif self._can_follow_tcp:
+        elif self._can_follow_tcp and not connection.is_followed:
             try:
                 counters.follow_peeks(connection.socket)
                 connection.is_followed = True

@@ -22,7 +22,19 @@ if TYPE_CHECKING:
 VICTIM, WITNESS = 0, 1
 CAPACITY = 8
 BYSTANDERS = (b"Ada", b"Bea", b"Cleo")
-WRITERS = frozenset({"claim", "enter", "withdraw", "free", "move", "take_over"})
+WRITERS = frozenset(
+    {
+        "claim",
+        "claim_all",
+        "enter",
+        "withdraw",
+        "withdraw_all",
+        "free",
+        "free_all",
+        "move",
+        "take_over",
+    }
+)
 RELEASED = 1 << 31
 
 Operation = Callable[[Registry], object]
@@ -118,6 +130,11 @@ def with_bob(where: Registry) -> None:
     with_bystanders(where)
 
 
+def with_bob_and_somebody_nameless(where: Registry) -> None:
+    with_bob(where)
+    where.claim(VICTIM, 0)
+
+
 def with_bob_released(where: Registry) -> None:
     with_bob(where)
     where.progress[0] = RELEASED | 7
@@ -145,12 +162,25 @@ def claim(where: Registry) -> None:
     where.claim(VICTIM, 1)
 
 
+def claim_two(where: Registry) -> None:
+    assert len(where.claim_all(VICTIM, [1, 0])) == 2
+
+
 def enter(where: Registry) -> None:
     where.enter(len(BYSTANDERS), where.generations[len(BYSTANDERS)], b"bob", b"Bob")
 
 
 def withdraw(where: Registry) -> None:
     assert where.withdraw(0, 1)
+
+
+def withdraw_with_others(where: Registry) -> None:
+    """One has gone, and one never had a name."""
+    assert where.withdraw_all([(0, 99), (len(BYSTANDERS) + 1, 1), (0, 1)]) == 1
+
+
+def free_two(where: Registry) -> None:
+    assert where.free_all([(0, 1), (7, 99), (len(BYSTANDERS) + 1, 1)]) == 2
 
 
 def free(where: Registry) -> None:
@@ -205,10 +235,13 @@ def move_about(where: Registry) -> None:
 CRIMES = [
     Crime("claim an unused slot", with_bystanders, claim),
     Crime("claim a freed slot", with_a_free_slot, claim),
+    Crime("claim a freed and an unused slot", with_a_free_slot, claim_two, halfway=claim),
     Crime("enter", with_a_nameless_session, enter),
     Crime("enter a used slot", with_a_nameless_session_where_one_had_a_name, enter),
     Crime("withdraw", with_bob, withdraw),
+    Crime("withdraw with others", with_bob_and_somebody_nameless, withdraw_with_others),
     Crime("free", with_bob, free),
+    Crime("free two", with_bob_and_somebody_nameless, free_two, halfway=free),
     Crime("free the nameless", with_a_nameless_session, free_the_nameless),
     Crime("move", with_bob, move),
     Crime("take over", with_bob_released, take_over, halfway=move),
@@ -218,7 +251,7 @@ CRIMES = [
     Crime("move that repairs", torn, move, rebuilds=True),
     Crime("take-over that repairs", torn_with_bob_released, take_over, rebuilds=True, halfway=move),
 ]
-"""Each is one write."""
+"""Each is one write, or several at once."""
 
 REPAIRS = [
     Crime("check that repairs", torn, lambda where: where.check(b"nobody"), rebuilds=True),

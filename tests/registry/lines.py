@@ -10,13 +10,13 @@ import threading
 from itertools import count
 from typing import TYPE_CHECKING, Any
 
-from prefork_chat.registry import index, ipc, registry, rooms, slots
+from prefork_chat.registry import index, ipc, registry, rooms, sessions, slots
 
 if TYPE_CHECKING:
     from collections.abc import Callable
     from types import FrameType
 
-TRACED = frozenset(module.__file__ for module in (registry, rooms, slots, index, ipc))
+TRACED = frozenset(module.__file__ for module in (registry, sessions, rooms, slots, index, ipc))
 
 
 def before_each_line(act: Callable[[int], object], operation: Callable[[], object]) -> None:

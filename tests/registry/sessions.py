@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from prefork_chat.registry import layout
-from prefork_chat.registry.registry import Location
+from prefork_chat.registry.sessions import Location
 
 if TYPE_CHECKING:
     from prefork_chat.registry.registry import Registry

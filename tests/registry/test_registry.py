@@ -11,7 +11,8 @@ import pytest
 from prefork_chat.errors import StartError
 from prefork_chat.registry import layout
 from prefork_chat.registry.ipc import Semaphore, SharedMemory
-from prefork_chat.registry.registry import Location, NameInUse, Registry, RegistryFull
+from prefork_chat.registry.registry import Registry
+from prefork_chat.registry.sessions import Location, NameInUse, RegistryFull
 from prefork_chat.registry.slots import Held
 from tests.registry.audit import audit
 from tests.registry.conftest import MakeRegistry, fresh_key
@@ -217,9 +218,20 @@ def test_full_registry_says_so_and_goes_on(registry: Registry) -> None:
     for _ in range(2):
         with pytest.raises(RegistryFull):
             registry.claim(0, 0)
+    assert registry.claim_all(0, [0, 1]) == []
     assert sorted(registry.names()) == [b"N%d" % number for number in range(8)]
     registry.free(locations[3].slot, locations[3].generation)
     assert registry.claim(0, 0) == (locations[3].slot, 2)
+    audit(registry)
+
+
+def test_several_sessions_come_and_go_at_once(registry: Registry) -> None:
+    claimed = registry.claim_all(1, [0, 1, 1])
+    assert [registry.owner(slot) for slot, _ in claimed] == [(1, 1, 0), (1, 1, 1), (1, 1, 1)]
+    assert len(registry.claim_all(2, [0] * 8)) == 5
+    assert registry.free_all(claimed) == 3
+    assert registry.free_all(claimed) == 0
+    assert registry.claimed == 5
     audit(registry)
 
 

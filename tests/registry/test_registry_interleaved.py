@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, TypeVar
 
 import pytest
 
-from prefork_chat.registry.registry import Location, Registry
+from prefork_chat.registry.sessions import Location
 from tests.registry.audit import audit
 from tests.registry.crimes import (
     BYSTANDERS,
@@ -32,6 +32,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
     from prefork_chat.registry.ipc import Semaphore
+    from prefork_chat.registry.registry import Registry
     from prefork_chat.registry.slots import Held
     from tests.registry.conftest import MakeRegistry
 

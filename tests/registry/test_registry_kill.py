@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from prefork_chat.registry import layout
-from prefork_chat.registry.registry import Location, Registry
+from prefork_chat.registry.sessions import Location
 from tests.registry.audit import audit
 from tests.registry.crimes import (
     BYSTANDERS,
@@ -35,6 +35,7 @@ from tests.registry.processes import fork, wait
 from tests.registry.sessions import end, join
 
 if TYPE_CHECKING:
+    from prefork_chat.registry.registry import Registry
     from prefork_chat.registry.slots import Held
     from tests.registry.conftest import MakeRegistry
 

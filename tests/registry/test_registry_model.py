@@ -10,7 +10,8 @@ from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, 
 
 from prefork_chat.registry import layout
 from prefork_chat.registry.ipc import Semaphore, SharedMemory
-from prefork_chat.registry.registry import Location, NameInUse, Registry, RegistryFull
+from prefork_chat.registry.registry import Registry
+from prefork_chat.registry.sessions import Location, NameInUse, RegistryFull
 from prefork_chat.registry.slots import Held
 from tests.registry.audit import audit
 from tests.registry.conftest import fresh_key
@@ -57,6 +58,11 @@ class RegistryMachine(RuleBasedStateMachine):
     def draw(self, data: strategies.DataObject) -> tuple[int, int]:
         return data.draw(strategies.sampled_from(sorted(self.live)))
 
+    def draw_some(self, data: strategies.DataObject) -> list[tuple[int, int]]:
+        """Draw sessions, some of which are over, none twice."""
+        known = sorted({*self.live, *self.over})
+        return data.draw(strategies.lists(strategies.sampled_from(known), unique=True))
+
     def by_key(self) -> dict[bytes, tuple[int, int]]:
         return {session.name.lower(): of for of, session in self.live.items() if session.name}
 
@@ -70,6 +76,15 @@ class RegistryMachine(RuleBasedStateMachine):
         assert slot not in {taken for taken, _ in self.live}
         assert (slot, generation) not in self.over
         self.live[slot, generation] = Session(p_id, t_id)
+
+    @rule(p_id=p_ids, t_ids=strategies.lists(t_ids, max_size=CAPACITY + 1))
+    def claim_all(self, p_id: int, t_ids: list[int]) -> None:
+        claimed = self.registry.claim_all(p_id, t_ids)
+        assert len(claimed) == min(len(t_ids), CAPACITY - len(self.live))
+        assert not {*claimed} & {*self.over}
+        for of, t_id in zip(claimed, t_ids, strict=False):
+            assert of[0] not in {taken for taken, _ in self.live}
+            self.live[of] = Session(p_id, t_id)
 
     @precondition(lambda self: self.live)
     @rule(data=some_data, name=names)
@@ -99,6 +114,25 @@ class RegistryMachine(RuleBasedStateMachine):
         del self.live[of]
         assert self.registry.free(*of)
         self.over.append(of)
+
+    @precondition(lambda self: self.live)
+    @rule(data=some_data)
+    def withdraw_all(self, data: strategies.DataObject) -> None:
+        some = self.draw_some(data)
+        named = [of for of in some if of in self.live and self.live[of].name]
+        assert self.registry.withdraw_all(some) == len(named)
+        for of in named:
+            self.live[of].name = b""
+
+    @precondition(lambda self: self.live)
+    @rule(data=some_data)
+    def free_all(self, data: strategies.DataObject) -> None:
+        some = self.draw_some(data)
+        ended = [of for of in some if of in self.live]
+        assert self.registry.free_all(some) == len(ended)
+        for of in ended:
+            del self.live[of]
+        self.over += ended
 
     @precondition(lambda self: self.live)
     @rule(data=some_data, p_id=p_ids, t_id=t_ids)

@@ -19,7 +19,8 @@ from typing import TYPE_CHECKING
 import pytest
 
 from prefork_chat.registry import layout
-from prefork_chat.registry.registry import Location, NameInUse, Registry, RegistryFull
+from prefork_chat.registry.registry import Registry
+from prefork_chat.registry.sessions import Location, NameInUse, RegistryFull
 from tests.registry.audit import audit
 from tests.registry.lines import die_before_line
 from tests.registry.processes import fork, until, wait

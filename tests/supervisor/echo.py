@@ -16,6 +16,7 @@ import time
 from typing import TYPE_CHECKING
 
 from prefork_chat import keeping
+from prefork_chat.keeping import Keep, LetGo
 from prefork_chat.log import get_logger
 from prefork_chat.registry import table
 from prefork_chat.registry.table import Order, WorkerState
@@ -136,7 +137,7 @@ class Echo:
         except BlockingIOError:
             return
         slot, generation = self._registry.claim(self._p_id, 0)
-        keeping.keep(self._estate.keeper, slot, generation, client.fileno())
+        keeping.keep(self._estate.keeper, Keep(slot, generation, client.fileno()))
         self._welcome(slot, generation, client.detach())
 
     def _take(self) -> None:
@@ -170,7 +171,7 @@ class Echo:
         self._registry.free(slot, generation)
         while True:
             try:
-                keeping.let_go(self._estate.keeper, slot, generation)
+                keeping.let_go(self._estate.keeper, LetGo(slot, generation))
                 break
             except BlockingIOError:
                 time.sleep(0.001)

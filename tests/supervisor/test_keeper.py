@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from prefork_chat import keeping
+from prefork_chat.keeping import Keep, LetGo
 from prefork_chat.pairs import Pair
 from prefork_chat.supervisor.keeper import Keeper
 
@@ -36,7 +37,7 @@ class House:
         client, served = socket.socketpair()
         client.settimeout(20)
         self.clients.append(client)
-        keeping.keep(self.pair.inlet, slot, generation, served.fileno())
+        keeping.keep(self.pair.inlet, Keep(slot, generation, served.fileno()))
         served.close()
         self.generations[slot] = generation
         return client
@@ -91,15 +92,15 @@ def test_a_client_stays_connected_though_its_worker_has_closed_it(house: House) 
 
 def test_a_client_is_let_go_when_its_session_is_over(house: House) -> None:
     client = house.welcome(3, 1)
-    keeping.let_go(house.pair.inlet, 3, 1)
+    keeping.let_go(house.pair.inlet, LetGo(3, 1))
     assert house.kept() == {}
     assert has_ended(client)
 
 
 def test_who_lets_go_of_another_session_of_the_slot_changes_nothing(house: House) -> None:
     client = house.welcome(3, 2)
-    keeping.let_go(house.pair.inlet, 3, 1)
-    keeping.let_go(house.pair.inlet, 4, 2)
+    keeping.let_go(house.pair.inlet, LetGo(3, 1))
+    keeping.let_go(house.pair.inlet, LetGo(4, 2))
     assert house.kept() == {3: 2}
     assert not has_ended(client)
 
@@ -124,7 +125,7 @@ def test_everything_that_was_said_is_heard_before_a_fork(house: House) -> None:
     said = 0
     while True:
         try:
-            keeping.let_go(house.pair.inlet, 7, 1)
+            keeping.let_go(house.pair.inlet, LetGo(7, 1))
             said += 1
         except BlockingIOError:
             break
@@ -160,7 +161,7 @@ def test_a_session_that_moves_is_sent_to_the_nursery_of_its_new_worker(house: Ho
 
 def test_a_session_that_is_over_is_not_sent(house: House) -> None:
     client = house.welcome(3, 1)
-    keeping.let_go(house.pair.inlet, 3, 1)
+    keeping.let_go(house.pair.inlet, LetGo(3, 1))
     keeping.give(house.pair.inlet, 3, 1, 1)
     keeping.give(house.pair.inlet, 4, 1, 1)
     house.kept()
@@ -222,7 +223,7 @@ def test_clients_beyond_the_limit_are_not_kept_and_that_is_said_once(
         house.kept()
         assert not has_filled(house)
 
-        keeping.let_go(house.pair.inlet, 0, 1)
+        keeping.let_go(house.pair.inlet, LetGo(0, 1))
         house.welcome(6, 1)
         assert house.kept() == {1: 1, 6: 1}
         house.welcome(7, 1)
