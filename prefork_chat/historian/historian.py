@@ -17,8 +17,8 @@ notebook instead, a memfd that lasts as long as the daemon: what has arrived is 
 would have to be stored is refused (`INTERNAL`), and storing is tried again every second. A file
 that is no sound database is put aside and a new one begun. Each is logged once, and so is its end.
 
-In its spare time it indexes, and forgets what is too old or too much. Runs in the only thread of
-the attendant's process; `run_historian` is called in the child, once.
+In its spare time it sorts what it has stored, indexes it, and forgets what is too old or too much.
+Runs in the only thread of the attendant's process; `run_historian` is called in the child, once.
 """
 
 from __future__ import annotations
@@ -40,6 +40,7 @@ from prefork_chat.history.archive import Archive
 from prefork_chat.history.retention import Retention
 from prefork_chat.history.schema import FILE_NAME, UnknownVersionError, put_aside
 from prefork_chat.history.search import Indexer
+from prefork_chat.history.sorting import Sorter
 from prefork_chat.inheritance import senders
 from prefork_chat.protocol import envelope
 from prefork_chat.registry import table
@@ -63,6 +64,17 @@ RETRY_SECONDS: Final = 1.0
 
 AGAIN_SECONDS: Final = 0.5
 """Until somebody whom stored messages did not reach is sent them again, if he is here."""
+
+MOST_TAIL_BYTES: Final = 32 * 1024 * 1024
+"""Of messages that are not sorted; above it they are, whoever waits. A reader goes through 32 MB in
+50 ms."""
+
+SORT_SECONDS: Final = 0.25
+"""Until what has come is sorted, if there is time: many at once cost less."""
+
+SORT_REST: Final = 9.0
+"""Times as long as it has sorted it rests: with MOST_TAIL_BYTES or less a tenth of a CPU is enough,
+and in a flood the rest is for who waits."""
 
 INDEX_REST: Final = 3.0
 """Times as long as it has indexed it rests: at most a quarter of a CPU goes into the index."""
@@ -100,6 +112,7 @@ class _Historian:
         self._beat_seconds: Final = beat_seconds(attendance.config.server.watchdog_seconds)
         self._accounts: Store | None = None
         self._archive: Archive | None = None
+        self._sorter: Sorter | None = None
         self._indexer: Indexer | None = None
         self._retention: Retention | None = None
         self._failure = ""
@@ -107,9 +120,11 @@ class _Historian:
         self._next_look = 0.0
         self._next_check = 0.0
         self._index_at = 0.0
+        self._sort_at = 0.0
         self._callers: dict[bytes, float] = {}
         self._woken, self._waker = socket.socketpair()
         self._is_told_to_end = False
+        self._is_deaf = False
 
     # Life
 
@@ -142,7 +157,9 @@ class _Historian:
 
     def _wait(self) -> bool:
         """Wait until there is something to do; False if the supervisor is gone."""
-        self._epoll.modify(self._outlet, 0 if self._mailing.is_behind else select.EPOLLIN)
+        if self._is_deaf != self._mailing.is_behind:
+            self._is_deaf = self._mailing.is_behind
+            self._epoll.modify(self._outlet, 0 if self._is_deaf else select.EPOLLIN)
         for fd, _ in self._epoll.poll(self._sleep_seconds()):
             if fd == self._attendance.supervisor_pidfd:
                 return False
@@ -165,6 +182,8 @@ class _Historian:
         if self._archive is None:
             return max(0.0, min(self._beat_seconds, self._next_try - now))
         due = [at - now for at in self._callers.values()]
+        if self._sorter is not None and self._sorter.is_behind:
+            due.append(self._sort_at - now)
         if self._indexer is not None and self._indexer.is_behind:
             due.append(self._index_at - now)
         return max(0.0, min(self._beat_seconds, *due)) if due else self._beat_seconds
@@ -188,6 +207,7 @@ class _Historian:
         for _ in range(count):
             os.read(self._outlet.fileno(), 1)
         self._mailing.flush()
+        self._keep_tail_short()
         return True
 
     def _peek(self, taken: dict[int, int]) -> tuple[list[bytes], int]:
@@ -214,17 +234,15 @@ class _Historian:
 
     def _store(self, sections: list[bytes], due: list[bytes], taken: dict[int, int]) -> bool:
         """Commit the batch; False, and nothing of it has happened, if that cannot be."""
-        archive = self._archive
-        if archive is None:
+        archive, sorter = self._archive, self._sorter
+        if archive is None or sorter is None:
             return False
+        if not sorter.is_behind:
+            self._sort_at = max(self._sort_at, time.monotonic() + SORT_SECONDS)
         try:
-            with archive.transaction():
-                self._batches.carry_out(archive, sections, due, _now_ms())
-                archive.note_taken(taken.items())
-                datagrams = self._mailing.compose()
-                archive.replace_outgoing(
-                    (number, p_id, datagram) for number, (p_id, datagram) in enumerate(datagrams)
-                )
+            with archive.transaction(_now_ms()):
+                self._batches.carry_out(archive, sections, due)
+                archive.note_turn(self._taken | taken, self._mailing.compose())
         except sqlite3.Error as error:
             self._mailing.discard()
             self._batches.returned.clear()
@@ -250,12 +268,13 @@ class _Historian:
         self._next_try = time.monotonic() + RETRY_SECONDS
         try:
             self._state_dir.mkdir(mode=0o700, parents=True, exist_ok=True)
-            archive = Archive(self._path, self._attendance.registry.identity)
+            archive = Archive(self._path, self._attendance.registry.identity, self._beat)
         except (sqlite3.Error, OSError) as error:
             self._fail(error)
             return
         history = self._attendance.config.history
         try:
+            self._sorter = Sorter(archive)
             self._indexer = Indexer(archive)
             self._retention = Retention(archive, history.retention_days, history.max_bytes)
             for loop, number in archive.taken.items():
@@ -280,7 +299,7 @@ class _Historian:
         datagrams = record.datagrams if record is not None else []
         if self._archive is not None:
             try:
-                datagrams += [(p_id, datagram) for _, p_id, datagram in self._archive.outgoing()]
+                datagrams += self._archive.outgoing()
             except sqlite3.Error as error:
                 self._fail(error)
         self._mailing.resume(sorted(datagrams, key=_number))
@@ -290,7 +309,7 @@ class _Historian:
         if self._archive is not None:
             with suppress(sqlite3.Error):
                 self._archive.close()
-            self._archive = self._indexer = self._retention = None
+            self._archive = self._sorter = self._indexer = self._retention = None
         self._next_try = time.monotonic() + RETRY_SECONDS
         if _is_broken(error):
             aside = put_aside(self._path, time.time())
@@ -304,15 +323,20 @@ class _Historian:
             )
 
     def _use_spare_time(self) -> None:
-        """Index a little, or forget a little; once in a beat see that the file is still ours."""
-        if self._archive is None or self._indexer is None or self._retention is None:
+        """Sort, index or forget a little; once in a beat see that the file is still ours."""
+        if self._archive is None or self._sorter is None:
             return
+        assert self._indexer is not None
+        assert self._retention is not None
         now = time.monotonic()
         try:
             if now >= self._next_check:
                 self._next_check = now + self._beat_seconds
                 self._archive.check()
-            if self._indexer.is_behind and now >= self._index_at:
+            if self._sorter.is_behind:
+                if now >= self._sort_at:
+                    self._sort()
+            elif self._indexer.is_behind and now >= self._index_at:
                 self._indexer.advance()
                 done = time.monotonic()
                 self._index_at = done + INDEX_REST * (done - now)
@@ -320,6 +344,22 @@ class _Historian:
                 self._next_look = now + RETENTION_SECONDS
         except (sqlite3.Error, OSError) as error:
             self._fail(error)
+
+    def _keep_tail_short(self) -> None:
+        """Sort, although there is no time for it, if too much of the history is unsorted."""
+        if self._archive is None or self._archive.tail_bytes <= MOST_TAIL_BYTES:
+            return
+        try:
+            self._sort()
+        except sqlite3.Error as error:
+            self._fail(error)
+
+    def _sort(self) -> None:
+        assert self._sorter is not None
+        started = time.monotonic()
+        self._sorter.advance()
+        done = time.monotonic()
+        self._sort_at = done + SORT_REST * (done - started)
 
     # Accounts
 

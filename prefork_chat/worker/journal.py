@@ -95,11 +95,10 @@ class RoomsRecord(msgspec.Struct, array_like=True, gc=False):
     heard: list[tuple[int, int]] = []
 
 
-Line: TypeAlias = tuple[bytes, bytes, bytes]
-"""Tag or b"", destination as typed, message."""
+Filing: TypeAlias = tuple[bytes, bytes, bytes]
+"""Header of the origin; lines between accounts, to be stored once they are written; their receipts.
 
-Filing: TypeAlias = tuple[bytes, list[Line]]
-"""Header of the origin, and lines between accounts that are to be stored once they are written."""
+Lines and receipts are joined by LF, as they go to the historian; no receipts: nobody wants any."""
 
 
 class Record(msgspec.Struct, array_like=True, gc=False):
