@@ -44,8 +44,8 @@ MOST_AT_ONCE: Final = 100
 """Stored messages that are under way to one recipient; at most 100 KB."""
 
 
-MOST_ORIGINS: Final = 16_384
-"""Parsed origins remembered; above it the cache starts anew."""
+MOST_SPEAKERS: Final = 16_384
+"""Origins remembered as people; above it the cache starts anew."""
 
 
 class Unknowable(Exception):  # noqa: N818 - an outcome, not an error of ours
@@ -67,7 +67,7 @@ class Batches:
         self._registry: Final = attendance.registry
         self._mailing: Final = mailing
         self._is_account: Final = is_account
-        self._origins: Final[dict[bytes, Origin]] = {}
+        self._speakers: Final[dict[bytes, tuple[Origin, str, str]]] = {}
         self.owed: list[bytes] = []
         self.returned: set[bytes] = set()
 
@@ -93,14 +93,14 @@ class Batches:
             header, _, body = section.partition(b"\n")
             kind = header[:1]
             if kind == envelope.STORE:
-                self._confirm_all(self._origin(header), envelope.parse_filed(body)[1])
+                self._confirm_all(self._speaker(header)[0], envelope.parse_filed(body)[1])
             elif kind == envelope.MESSAGES and (origin := Origin.parse(header)).generation:
                 lines = [envelope.parse_line(line) for line in body.split(b"\n")]
                 text = [outcomes.undelivered(Code.INTERNAL, dest, tag) for tag, dest, _ in lines]
                 self._answer(origin, len(lines), text)
             elif kind == envelope.ROOM_BATCH:
                 batch, origin_line, _ = envelope.open_room_batch(header, body)
-                self._confirm(batch, self._origin(origin_line))
+                self._confirm(batch, Origin.parse(origin_line))
             elif kind != envelope.HERE:
                 self.owed.append(section)
 
@@ -118,7 +118,7 @@ class Batches:
             self._return(archive, [(dest, int(tag)) for tag, dest in ids])
         elif kind == envelope.ROOM_BATCH:
             batch, origin_line, messages = envelope.open_room_batch(header, body)
-            self._store_of_room(archive, batch, self._origin(origin_line), messages)
+            self._store_of_room(archive, batch, Origin.parse(origin_line), messages)
         elif kind == envelope.RECEIPTS:
             return self._learn(archive, body.split(b"\n"))
         else:
@@ -130,16 +130,16 @@ class Batches:
 
         The hot path of the historian: nothing is done for each line.
         """
-        origin = self._origin(header)
+        origin, key, name = self._speaker(header)
         lines, answers = envelope.parse_filed(body)
-        archive.add(self._sender(archive, origin), lines)
+        archive.add(archive.person(key, name), lines)
         self._confirm_all(origin, answers)
 
     def _store_of_room(
         self, archive: Archive, batch: RoomBatch, origin: Origin, messages: bytes
     ) -> None:
         """Store what somebody has said to a room, then say so."""
-        sender = self._sender(archive, origin)
+        sender = archive.person(*_person(origin))
         room = batch.room.decode()
         archive.add(sender, messages, archive.person(room.lower(), room))
         self._confirm(batch, origin)
@@ -150,24 +150,19 @@ class Batches:
             section = envelope.pack_reached([(batch.batch, 0)])
             self._mailing.outbox(origin.p_id, origin.t_id).add(section)
 
-    def _origin(self, header: bytes) -> Origin:
-        origin = self._origins.get(header)
-        if origin is None:
-            if len(self._origins) >= MOST_ORIGINS:
-                self._origins.clear()
-            origin = self._origins[header] = Origin.parse(header)
-        return origin
-
-    @staticmethod
-    def _sender(archive: Archive, origin: Origin) -> int:
-        """Return who has said something: an account, or a guest of that name."""
-        name = origin.name.decode()
-        key = name.lower()
-        return archive.person(key if origin.is_registered else GUEST + key, name)
+    def _speaker(self, header: bytes) -> tuple[Origin, str, str]:
+        """Return who is meant by a section's first line: origin, key and name."""
+        speaker = self._speakers.get(header)
+        if speaker is None:
+            if len(self._speakers) >= MOST_SPEAKERS:
+                self._speakers.clear()
+            origin = Origin.parse(header)
+            speaker = self._speakers[header] = (origin, *_person(origin))
+        return speaker
 
     def _keep(self, archive: Archive, origin: Origin, lines: list[bytes]) -> Sequence[bytes]:
         """Store what somebody has said to people who are not here, if they are accounts."""
-        sender = self._sender(archive, origin)
+        sender = archive.person(*_person(origin))
         answers: list[bytes] = []
         refusals: list[bytes] = []
         waiting: dict[bytes, list[tuple[int, str]]] = defaultdict(list)
@@ -248,3 +243,10 @@ class Batches:
             return
         for section in envelope.pack_receipts(origin.slot, origin.generation, answered, lines):
             self._mailing.outbox(*loop).add(section)
+
+
+def _person(origin: Origin) -> tuple[str, str]:
+    """Return key and name of who has said something: an account, or a guest of that name."""
+    name = origin.name.decode()
+    key = name.lower()
+    return key if origin.is_registered else GUEST + key, name

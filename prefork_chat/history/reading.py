@@ -227,16 +227,24 @@ def read_tail(people: People, parts: Sequence[Part], wanted: Range) -> list[Row]
     found: list[Row] = []
     for first, time_ms, body in rows:
         chosen: list[Row] = []
-        for id_, sender, room, key, text in tail.select(first, body, numbers, keys):
-            recipient = room or people.number(key)
-            those = frozenset(numbers_of(room, sender, recipient))
-            if wanted.has(id_) and any(part <= those for part in sought):
-                written, who = people.name(sender), people.keys[sender]
-                chosen.append((id_, time_ms, written, who, people.name(recipient), text))
+        for first_id, sender, room, lines in tail.select(first, body, numbers, keys):
+            for id_, line in enumerate(lines, start=first_id):
+                recipient, text = (room, line) if room else _addressed(people, line)
+                those = frozenset(numbers_of(room, sender, recipient))
+                if wanted.has(id_) and any(part <= those for part in sought):
+                    written, who = people.name(sender), people.keys[sender]
+                    to = people.name(recipient)
+                    chosen.append((id_, time_ms, written, who, to, text.decode()))
         found += chosen if wanted.after else reversed(chosen)
         if len(found) >= wanted.limit:
             break
     return found[: wanted.limit]
+
+
+def _addressed(people: People, line: bytes) -> tuple[int, bytes]:
+    """Return whom a line is for, and its text."""
+    name, text = tail.words(line)
+    return people.number(name.decode().lower()), text
 
 
 def look_through(

@@ -18,20 +18,22 @@ from __future__ import annotations
 
 import sys
 from array import array
+from collections import defaultdict
 from typing import TYPE_CHECKING, Final
 
 from prefork_chat.history import tail
 from prefork_chat.history.schema import CHUNK_SHIFT, FIRST_DIALOGUE, dialogue
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator
+    from collections.abc import Iterable, Iterator, Mapping
 
     from prefork_chat.history.archive import Archive, Message
 
-STEP_MESSAGES: Final = 2000
-"""Sorted in one transaction, whole batches: about 6 ms, so long does a message wait that comes
+STEP_MESSAGES: Final = 1 << CHUNK_SHIFT
+"""Sorted in one transaction, whole batches: about 10 ms, so long does a message wait that comes
 meanwhile."""
 
+_EMPTY: Final = array("H")
 _MASK: Final = (1 << CHUNK_SHIFT) - 1
 
 
@@ -65,10 +67,8 @@ class Sorter:
             batches = self._oldest()
             if not batches:
                 return
-            archive.sort(
-                [message for batch in batches for message in self._messages(*batch)],
-                batches[-1][0] + batches[-1][1] - 1,
-            )
+            messages = [message for batch in batches for message in self._messages(*batch)]
+            archive.sort(messages, messages[-1][0])
 
     def _oldest(self) -> list[tuple[int, int, int, bytes]]:
         """Return (first, count, time, body) of the next batches."""
@@ -81,35 +81,47 @@ class Sorter:
                 break
         return found
 
-    def _messages(self, first: int, _count: int, time_ms: int, body: bytes) -> Iterator[Message]:
+    def _messages(self, first: int, _count: int, time_ms: int, body: bytes) -> list[Message]:
         person = self._archive.person
-        for id_, sender, room, key, text in tail.unpack(first, body):
-            if room:
-                yield id_, time_ms, room, sender, room, text
-            else:
-                recipient = person(key)
-                yield id_, time_ms, dialogue(sender, recipient), sender, recipient, text
+        recipients: dict[bytes, int] = {}
+        messages: list[Message] = []
+        id_ = first
+        for sender, room, lines in tail.sections(body):
+            for line in lines:
+                if room:
+                    messages.append((id_, time_ms, room, sender, room, line.decode()))
+                else:
+                    verb, name, text = line.split(b" ", 2)
+                    if verb != b"CHAT":
+                        name, text = tail.words(line)
+                    recipient = recipients.get(name)
+                    if recipient is None:
+                        recipient = recipients[name] = person(name.decode().lower())
+                    talk = dialogue(sender, recipient)
+                    messages.append((id_, time_ms, talk, sender, recipient, text.decode()))
+                id_ += 1
+        return messages
 
 
 def said(messages: Iterable[Message]) -> Iterator[tuple[int, int, int, bytes]]:
     """Give the rows of `said` for messages in order of their ids."""
     chunk = -1
-    ids: dict[int, array[int]] = {}
+    ids: defaultdict[int, array[int]] = defaultdict(_EMPTY.__copy__)
     for id_, _, talk, sender, recipient, _ in messages:
         if id_ >> CHUNK_SHIFT != chunk:
             yield from _rows(chunk, ids)
             chunk = id_ >> CHUNK_SHIFT
-            ids = {}
+            ids.clear()
         place = id_ & _MASK
-        for number in numbers_of(talk if talk < FIRST_DIALOGUE else 0, sender, recipient):
-            try:
-                ids[number].append(place)
-            except KeyError:
-                ids[number] = array("H", (place,))
+        if talk < FIRST_DIALOGUE:
+            ids[talk].append(place)
+        else:
+            ids[sender].append(place)
+            ids[recipient if recipient != sender else note_to_self(sender)].append(place)
     yield from _rows(chunk, ids)
 
 
-def _rows(chunk: int, ids: dict[int, array[int]]) -> Iterator[tuple[int, int, int, bytes]]:
+def _rows(chunk: int, ids: Mapping[int, array[int]]) -> Iterator[tuple[int, int, int, bytes]]:
     start = chunk << CHUNK_SHIFT
     for number in sorted(ids):
         places = ids[number]

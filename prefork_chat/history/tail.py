@@ -16,22 +16,12 @@ Pure: bytes in, values out. Bodies are written by us alone, so a malformed one i
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Final, NamedTuple
+from typing import TYPE_CHECKING, Final
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Iterator
 
 _SEPARATOR: Final = b"\x1e"
-
-
-class Unsorted(NamedTuple):
-    """A message of the tail; `room` is 0 if it is for somebody: then that is his `key`."""
-
-    id: int
-    sender: int
-    room: int
-    key: str
-    text: str
 
 
 def section(sender: int, lines: bytes, room: int = 0) -> bytes:
@@ -46,49 +36,52 @@ def count(lines: bytes) -> int:
     return lines.count(b"\n") + 1
 
 
-def unpack(first: int, body: bytes) -> Iterator[Unsorted]:
-    """Give the messages of a body whose first id is `first`, in order."""
-    id_ = first
+def sections(body: bytes) -> Iterator[tuple[int, int, list[bytes]]]:
+    """Give (sender, room or 0, lines) of each section, in order."""
     for part in body[1:].split(_SEPARATOR):
-        yield from _open(id_, part)
-        id_ += part.count(b"\n")
+        header, *lines = part.split(b"\n")
+        sender, _, room = header.partition(b" ")
+        yield int(sender), int(room or 0), lines
+
+
+def words(line: bytes) -> tuple[bytes, bytes]:
+    """Return (recipient as typed, text) of a line to somebody."""
+    if line.startswith(b"@"):
+        line = line[line.index(b" ") + 1 :]
+    _, recipient, text = line.split(b" ", 2)
+    return recipient, text
 
 
 def select(
     first: int, body: bytes, numbers: Collection[int], keys: Collection[bytes]
-) -> Iterator[Unsorted]:
-    """Give those that may be by, or to, anybody of these numbers and keys; in order.
+) -> Iterator[tuple[int, int, int, list[bytes]]]:
+    """Give (id of the first line, sender, room, lines) of some sections, in order.
 
-    Most of what has nothing to do with them is left out without a look at its lines.
+    They are all that have to do with somebody of these numbers and keys, and maybe others; at the
+    rest of the body nothing looks but a search for bytes.
     """
-    own = {b"%d" % number for number in numbers}
-    wanted = [b" %b " % key for key in keys]
     lowered = body.lower()
-    is_mentioned = any(key in lowered for key in wanted)
-    if not is_mentioned and not any(
-        b"\x1e%b\n" % number in body or b" %b\n" % number in body for number in own
-    ):
-        return
+    places: set[int] = set()
+    for number in numbers:
+        places.update(_starts(body, b"\x1e%d\n" % number, 0))
+        places.update(_starts(body, b" %d\n" % number, 0))
+    for key in keys:
+        places.update(_starts(lowered, b" %b " % key, 0))
     id_ = first
-    for part, low in zip(body[1:].split(_SEPARATOR), lowered[1:].split(_SEPARATOR), strict=True):
-        header = part[: part.index(b"\n")]
-        if not own.isdisjoint(header.split(b" ")) or (
-            is_mentioned and any(key in low for key in wanted)
-        ):
-            yield from _open(id_, part)
-        id_ += part.count(b"\n")
+    counted = 0
+    for start in sorted(places):
+        end = body.find(_SEPARATOR, start + 1)
+        # Every line before has its LF, and the header of its section in place of the last one.
+        id_ += body.count(b"\n", counted, start)
+        counted = start
+        for sender, room, lines in sections(body[start : end if end > 0 else None]):
+            yield id_, sender, room, lines
 
 
-def _open(id_: int, part: bytes) -> Iterator[Unsorted]:
-    """Give the messages of a section whose first id this is."""
-    header, *lines = part.split(b"\n")
-    number, _, place = header.partition(b" ")
-    sender = int(number)
-    if place:
-        room = int(place)
-        for id_, line in enumerate(lines, start=id_):  # noqa: B020, PLR1704
-            yield Unsorted(id_, sender, room, "", line.decode())
-        return
-    for id_, line in enumerate(lines, start=id_):  # noqa: B020
-        words = line.split(b" ", 3) if line.startswith(b"@") else [b"", *line.split(b" ", 2)]
-        yield Unsorted(id_, sender, 0, words[2].decode().lower(), words[3].decode())
+def _starts(body: bytes, sought: bytes, place: int) -> Iterator[int]:
+    """Give where sections begin in which something is found, each once."""
+    while (place := body.find(sought, place)) >= 0:
+        yield body.rindex(_SEPARATOR, 0, place + 1)
+        place = body.find(_SEPARATOR, place + 1)
+        if place < 0:
+            return

@@ -540,13 +540,10 @@ class Loop:
         parts = [line.split(b" ", 2) for line in lines]
         try:
             connections = [present[part[1]] for part in parts]
+            is_plain = not storing.is_behind
         except KeyError:
-            connections = []
-        if (
-            storing.is_behind
-            or not connections
-            or not all(c.session.registered for c in connections)
-        ):
+            is_plain = False
+        if not is_plain or False in [each.session.registered for each in connections]:
             self._deliver_lines_for_history(origin, lines)
             return
         touched = self._clients.touched
