@@ -22,6 +22,7 @@ sent again. Owner: the historian's only thread.
 from __future__ import annotations
 
 from collections import defaultdict
+from contextlib import suppress
 from itertools import groupby
 from typing import TYPE_CHECKING, Final
 
@@ -103,6 +104,14 @@ class Batches:
                 self._confirm(batch, Origin.parse(origin_line))
             elif kind != envelope.HERE:
                 self.owed.append(section)
+
+    def give_up(self, sections: Iterable[bytes]) -> None:
+        """Answer for sections that nobody must try to store again, as far as they can be read."""
+        owed = self.owed.copy()
+        for section in sections:
+            with suppress(Exception):  # whatever it is that is wrong with them
+                self.carry_out_without([section])
+        self.owed = owed
 
     def _open(self, archive: Archive, section: bytes) -> Sequence[bytes]:
         """Do what a section asks for; return the keys of those who may now get stored messages."""

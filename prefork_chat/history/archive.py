@@ -170,6 +170,15 @@ class Archive:
         self._sorted_id = upto
         self._tail_bytes -= size
 
+    def drop_oldest(self) -> bytes:
+        """Take the oldest batch out of the tail, in a transaction of its own, and return it."""
+        with self.transaction():
+            first, count, body = self.connection.execute(
+                "SELECT first, count, body FROM tail ORDER BY first LIMIT 1"
+            ).fetchone()
+            self.sort((), first + count - 1)
+        return bytes(body)
+
     def _append(self, first: int, time_ms: int) -> None:
         """Put what was added into the tail."""
         body = b"".join(self._sections)

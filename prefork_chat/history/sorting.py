@@ -60,24 +60,27 @@ class Sorter:
         """True when there is something to sort."""
         return self._archive.sorted_id < self._archive.last_id
 
-    def advance(self) -> None:
-        """Sort a few batches, in a transaction of its own."""
+    def advance(self, most: int = STEP_MESSAGES) -> None:
+        """Sort batches until there are `most` messages, one at least, in a transaction of its own.
+
+        ValueError or LookupError: one of them cannot be understood, and nothing has happened.
+        """
         archive = self._archive
         with archive.transaction():
-            batches = self._oldest()
+            batches = self._oldest(most)
             if not batches:
                 return
             messages = [message for batch in batches for message in self._messages(*batch)]
             archive.sort(messages, messages[-1][0])
 
-    def _oldest(self) -> list[tuple[int, int, int, bytes]]:
+    def _oldest(self, most: int) -> list[tuple[int, int, int, bytes]]:
         """Return (first, count, time, body) of the next batches."""
         found = []
         size = 0
         for row in self._archive.connection.execute("SELECT * FROM tail ORDER BY first"):
             found.append(row)
             size += row[1]
-            if size >= STEP_MESSAGES:
+            if size >= most:
                 break
         return found
 

@@ -216,6 +216,11 @@ class Journal:
         self._words[_DEATHS] = reading << 8 | deaths
         return reading - 1 if deaths >= MOST_DEATHS else -1
 
+    @property
+    def has_suspect(self) -> bool:
+        """True if a predecessor has died while it read somebody; asked after `suspect`."""
+        return bool(self._words[_DEATHS])
+
     def note_written(self, writes: int, taken: int) -> None:
         """Note that `writes` of the valid record are done, of the last of them `taken` bytes."""
         self._words[_WRITTEN] = _progress(self._start, writes, taken)
