@@ -269,6 +269,12 @@ def guessed_too_often(question: Authenticate | SetPassword) -> bytes:
     return err(question.verb, Code.RATE, text, question.tag)
 
 
+def changed_too_often(question: SetPassword) -> bytes:
+    """Return the refusal of a password for an account that has had too many new ones."""
+    text = b"the password of %b changes too often: wait a minute, then try again" % question.name
+    return err(PASS, Code.RATE, text, question.tag)
+
+
 def accounts_failed(question: Authenticate | SetPassword) -> bytes:
     """Return what is said while the server cannot read or write its accounts."""
     text = b"the accounts cannot be reached, nothing was done: try again later, tell the operator"

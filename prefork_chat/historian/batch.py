@@ -4,7 +4,8 @@ A batch is the sections of the datagrams that were there at once. `Batch.carry_o
 transaction of the archive and puts the answers into the mailing's outboxes, to be composed in the
 same transaction. `Batch.carry_out_without` is for when nothing can be stored. Neither sends.
 
-    H   messages that have arrived, between two accounts: stored, then answered `OK CHAT bob`
+    H   messages that have arrived, between two accounts, and their receipts (`OK CHAT bob`): the
+        messages are stored as they are, then the receipts sent on
     M   messages for somebody who is not here: stored if that is an account, answered `OK CHAT bob
         stored`, or else `NOUSER`. Those of our own origin are stored messages that did not arrive.
     R   what became of stored messages that were sent to their recipients; the tag is the id
@@ -21,6 +22,7 @@ sent again. Owner: the historian's only thread.
 from __future__ import annotations
 
 from collections import defaultdict
+from contextlib import suppress
 from itertools import groupby
 from typing import TYPE_CHECKING, Final
 
@@ -43,6 +45,10 @@ MOST_AT_ONCE: Final = 100
 """Stored messages that are under way to one recipient; at most 100 KB."""
 
 
+MOST_SPEAKERS: Final = 16_384
+"""Origins remembered as people; above it the cache starts anew."""
+
+
 class Unknowable(Exception):  # noqa: N818 - an outcome, not an error of ours
     """Whether a name is an account cannot be found out now."""
 
@@ -62,12 +68,12 @@ class Batches:
         self._registry: Final = attendance.registry
         self._mailing: Final = mailing
         self._is_account: Final = is_account
-        self._arrived: dict[int, list[int]] = {}
+        self._speakers: Final[dict[bytes, tuple[Origin, str, str]]] = {}
         self.owed: list[bytes] = []
         self.returned: set[bytes] = set()
 
     def carry_out(
-        self, archive: Archive, sections: Iterable[bytes], callers: Iterable[bytes], now_ms: int
+        self, archive: Archive, sections: Iterable[bytes], callers: Iterable[bytes]
     ) -> None:
         """Do what the sections ask for, and send to `callers`, keys of accounts, what waits.
 
@@ -75,7 +81,7 @@ class Batches:
         """
         awaited = dict.fromkeys(callers)
         for section in (*self.owed, *sections):
-            awaited.update(dict.fromkeys(self._open(archive, section, now_ms)))
+            awaited.update(dict.fromkeys(self._open(archive, section)))
         for key in awaited:
             self._call(archive, key)
 
@@ -88,61 +94,63 @@ class Batches:
             header, _, body = section.partition(b"\n")
             kind = header[:1]
             if kind == envelope.STORE:
-                self._answer(*_arrived(Origin.parse(header), body.split(b"\n")))
+                self._confirm_all(self._speaker(header)[0], envelope.parse_filed(body)[1])
             elif kind == envelope.MESSAGES and (origin := Origin.parse(header)).generation:
                 lines = [envelope.parse_line(line) for line in body.split(b"\n")]
                 text = [outcomes.undelivered(Code.INTERNAL, dest, tag) for tag, dest, _ in lines]
                 self._answer(origin, len(lines), text)
             elif kind == envelope.ROOM_BATCH:
-                batch, origin_line, _ = envelope.parse_room_batch(header, body)
+                batch, origin_line, _ = envelope.open_room_batch(header, body)
                 self._confirm(batch, Origin.parse(origin_line))
             elif kind != envelope.HERE:
                 self.owed.append(section)
 
-    def _open(self, archive: Archive, section: bytes, now_ms: int) -> Sequence[bytes]:
+    def give_up(self, sections: Iterable[bytes]) -> None:
+        """Answer for sections that nobody must try to store again, as far as they can be read."""
+        owed = self.owed.copy()
+        for section in sections:
+            with suppress(Exception):  # whatever it is that is wrong with them
+                self.carry_out_without([section])
+        self.owed = owed
+
+    def _open(self, archive: Archive, section: bytes) -> Sequence[bytes]:
         """Do what a section asks for; return the keys of those who may now get stored messages."""
         header, _, body = section.partition(b"\n")
         kind = header[:1]
         if kind == envelope.STORE:
-            self._store(archive, Origin.parse(header), body.split(b"\n"), now_ms)
+            self._store(archive, header, body)
         elif kind == envelope.MESSAGES:
             origin = Origin.parse(header)
             if origin.generation:
-                return self._keep(archive, origin, body.split(b"\n"), now_ms)
+                return self._keep(archive, origin, body.split(b"\n"))
             ids = [envelope.parse_line(line)[:2] for line in body.split(b"\n")]
             self._return(archive, [(dest, int(tag)) for tag, dest in ids])
         elif kind == envelope.ROOM_BATCH:
-            batch, origin_line, messages = envelope.parse_room_batch(header, body)
-            self._store_of_room(archive, batch, Origin.parse(origin_line), messages, now_ms)
+            batch, origin_line, messages = envelope.open_room_batch(header, body)
+            self._store_of_room(archive, batch, Origin.parse(origin_line), messages)
         elif kind == envelope.RECEIPTS:
             return self._learn(archive, body.split(b"\n"))
         else:
             return [fold(envelope.parse_here(header))]
         return ()
 
-    def _store(self, archive: Archive, origin: Origin, lines: list[bytes], now_ms: int) -> None:
-        """Store what one account has said to others who are here, then confirm it."""
-        sender = self._sender(archive, origin)
-        for line in lines:
-            _, dest, message = envelope.parse_line(line)
-            recipient = archive.person(dest.decode().lower())
-            archive.add(now_ms, sender, recipient, message.decode())
-        self._answer(*_arrived(origin, lines))
+    def _store(self, archive: Archive, header: bytes, body: bytes) -> None:
+        """Store what one account has said to others who are here, then confirm it.
+
+        The hot path of the historian: nothing is done for each line.
+        """
+        origin, key, name = self._speaker(header)
+        lines, answers = envelope.parse_filed(body)
+        archive.add(archive.person(key, name), lines)
+        self._confirm_all(origin, answers)
 
     def _store_of_room(
-        self,
-        archive: Archive,
-        batch: RoomBatch,
-        origin: Origin,
-        messages: list[bytes],
-        now_ms: int,
+        self, archive: Archive, batch: RoomBatch, origin: Origin, messages: bytes
     ) -> None:
         """Store what somebody has said to a room, then say so."""
-        sender = self._sender(archive, origin)
+        sender = archive.person(*_person(origin))
         room = batch.room.decode()
-        place = archive.person(room.lower(), room)
-        for message in messages:
-            archive.add_to_room(now_ms, sender, place, message.decode())
+        archive.add(sender, messages, archive.person(room.lower(), room))
         self._confirm(batch, origin)
 
     def _confirm(self, batch: RoomBatch, origin: Origin) -> None:
@@ -151,21 +159,22 @@ class Batches:
             section = envelope.pack_reached([(batch.batch, 0)])
             self._mailing.outbox(origin.p_id, origin.t_id).add(section)
 
-    @staticmethod
-    def _sender(archive: Archive, origin: Origin) -> int:
-        """Return who has said something: an account, or a guest of that name."""
-        name = origin.name.decode()
-        key = name.lower()
-        return archive.person(key if origin.is_registered else GUEST + key, name)
+    def _speaker(self, header: bytes) -> tuple[Origin, str, str]:
+        """Return who is meant by a section's first line: origin, key and name."""
+        speaker = self._speakers.get(header)
+        if speaker is None:
+            if len(self._speakers) >= MOST_SPEAKERS:
+                self._speakers.clear()
+            origin = Origin.parse(header)
+            speaker = self._speakers[header] = (origin, *_person(origin))
+        return speaker
 
-    def _keep(
-        self, archive: Archive, origin: Origin, lines: list[bytes], now_ms: int
-    ) -> Sequence[bytes]:
+    def _keep(self, archive: Archive, origin: Origin, lines: list[bytes]) -> Sequence[bytes]:
         """Store what somebody has said to people who are not here, if they are accounts."""
-        sender = self._sender(archive, origin)
+        sender = archive.person(*_person(origin))
         answers: list[bytes] = []
         refusals: list[bytes] = []
-        waiting: dict[bytes, list[int]] = defaultdict(list)
+        waiting: dict[bytes, list[tuple[int, str]]] = defaultdict(list)
         for line in lines:
             tag, dest, message = envelope.parse_line(line)
             try:
@@ -176,11 +185,10 @@ class Batches:
             if not is_account:
                 refusals.append(outcomes.undelivered(Code.NOUSER, dest, tag))
                 continue
-            recipient = archive.person(dest.decode().lower())
-            waiting[fold(dest)].append(archive.add(now_ms, sender, recipient, message.decode()))
+            waiting[fold(dest)].append((archive.add(sender, line), message.decode()))
             answers.append(outcomes.stored(dest, tag))
-        for recipient_key, ids in waiting.items():
-            archive.await_arrival(archive.person(recipient_key.decode()), ids)
+        for recipient_key, messages in waiting.items():
+            archive.await_arrival(archive.person(recipient_key.decode()), sender, messages)
         said = refusals if origin.is_quiet else answers + refusals
         if said:
             self._answer(origin, len(said), said)
@@ -225,6 +233,16 @@ class Batches:
             outbox.add(envelope.pack_messages(origin, lines))
         archive.note_sent(recipient, [each.id for each in pending])
 
+    def _confirm_all(self, origin: Origin, answers: bytes) -> None:
+        """Send the receipts that the loop which delivered the lines has worded."""
+        if not answers:
+            return
+        loop = self._registry.loop_of(origin.slot, origin.generation)
+        if loop is not None:
+            answered = answers.count(b"\n") + 1
+            section = envelope.pack_receipt(origin.slot, origin.generation, answered, answers)
+            self._mailing.outbox(*loop).add(section)
+
     def _answer(self, origin: Origin, answered: int, lines: list[bytes]) -> None:
         """Send reply lines to the loop that has a session now; if it is over, nobody wants them."""
         if not lines:
@@ -236,18 +254,8 @@ class Batches:
             self._mailing.outbox(*loop).add(section)
 
 
-def _arrived(origin: Origin, lines: list[bytes]) -> tuple[Origin, int, list[bytes]]:
-    """Return whom to answer that these lines have arrived, for how many, and in which words."""
-    if origin.is_quiet:
-        return origin, 0, []
-    answers: list[bytes] = []
-    plain: list[bytes] = []
-    for line in lines:
-        tag, dest, _ = envelope.parse_line(line)
-        if tag:
-            answers.append(outcomes.delivered(dest, tag))
-        else:
-            plain.append(dest)
-    if plain:
-        answers.append(outcomes.all_delivered(plain))
-    return origin, len(lines), answers
+def _person(origin: Origin) -> tuple[str, str]:
+    """Return key and name of who has said something: an account, or a guest of that name."""
+    name = origin.name.decode()
+    key = name.lower()
+    return key if origin.is_registered else GUEST + key, name

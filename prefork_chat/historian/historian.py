@@ -17,8 +17,12 @@ notebook instead, a memfd that lasts as long as the daemon: what has arrived is 
 would have to be stored is refused (`INTERNAL`), and storing is tried again every second. A file
 that is no sound database is put aside and a new one begun. Each is logged once, and so is its end.
 
-In its spare time it indexes, and forgets what is too old or too much. Runs in the only thread of
-the attendant's process; `run_historian` is called in the child, once.
+A batch that ends the historian (a bug, for what is in it) would end every successor. So after such
+a death datagrams are taken one at a time, until the pair is empty, and the one that has ended three
+in a row is *set aside*: into a file of its own, for who looks for the bug.
+
+In its spare time it sorts what it has stored, indexes it, and forgets what is too old or too much.
+Runs in the only thread of the attendant's process; `run_historian` is called in the child, once.
 """
 
 from __future__ import annotations
@@ -35,11 +39,11 @@ from typing import TYPE_CHECKING, Final
 from prefork_chat import config, log
 from prefork_chat.accounts.store import Store, StoreFailed
 from prefork_chat.historian.batch import Batches, Unknowable
+from prefork_chat.historian.claim import Claim
 from prefork_chat.historian.mailing import Mailing
+from prefork_chat.historian.upkeep import Upkeep
 from prefork_chat.history.archive import Archive
-from prefork_chat.history.retention import Retention
 from prefork_chat.history.schema import FILE_NAME, UnknownVersionError, put_aside
-from prefork_chat.history.search import Indexer
 from prefork_chat.inheritance import senders
 from prefork_chat.protocol import envelope
 from prefork_chat.registry import table
@@ -64,11 +68,17 @@ RETRY_SECONDS: Final = 1.0
 AGAIN_SECONDS: Final = 0.5
 """Until somebody whom stored messages did not reach is sent them again, if he is here."""
 
-INDEX_REST: Final = 3.0
-"""Times as long as it has indexed it rests: at most a quarter of a CPU goes into the index."""
+CROWD: Final = 16
+"""Messages in a batch from which on the next one is waited for a bit, so that it is larger: a
+commit costs nearly the same for one as for a hundred."""
 
-RETENTION_SECONDS: Final = 60.0
-"""How often to look whether there is something to forget."""
+GATHER: Final = 3.0
+"""Times as long as such a batch has taken; what comes meanwhile wakes nobody."""
+
+LONGEST_GATHER_SECONDS: Final = 0.002
+
+_MARK_SHIFT: Final = 10
+_MARK_MASK: Final = (1 << 54) - 1  # what fits into the notebook's word
 
 
 def run_historian(attendance: Attendance) -> int:
@@ -89,6 +99,7 @@ class _Historian:
         self._outlet: Final = attendance.pairs.processes[attendance.p_id].outlet
         self._state_dir: Final = config.resolve_state_dir(attendance.config)
         self._path: Final = self._state_dir / FILE_NAME
+        self._claim: Final = Claim(self._state_dir)
         self._epoll: Final = select.epoll()
         self._mailing: Final = Mailing(attendance, self._epoll)
         self._batches: Final = Batches(attendance, self._mailing, self._is_account)
@@ -100,16 +111,17 @@ class _Historian:
         self._beat_seconds: Final = beat_seconds(attendance.config.server.watchdog_seconds)
         self._accounts: Store | None = None
         self._archive: Archive | None = None
-        self._indexer: Indexer | None = None
-        self._retention: Retention | None = None
+        self._upkeep: Upkeep | None = None
         self._failure = ""
         self._next_try = 0.0
-        self._next_look = 0.0
+        self._next_batch = 0.0
         self._next_check = 0.0
-        self._index_at = 0.0
         self._callers: dict[bytes, float] = {}
         self._woken, self._waker = socket.socketpair()
         self._is_told_to_end = False
+        self._is_deaf = False
+        self._suspect: Final = self._notebook.suspect()
+        self._is_wary = self._notebook.has_suspect
 
     # Life
 
@@ -142,7 +154,9 @@ class _Historian:
 
     def _wait(self) -> bool:
         """Wait until there is something to do; False if the supervisor is gone."""
-        self._epoll.modify(self._outlet, 0 if self._mailing.is_behind else select.EPOLLIN)
+        if self._is_deaf != self._mailing.is_behind:
+            self._is_deaf = self._mailing.is_behind
+            self._epoll.modify(self._outlet, 0 if self._is_deaf else select.EPOLLIN)
         for fd, _ in self._epoll.poll(self._sleep_seconds()):
             if fd == self._attendance.supervisor_pidfd:
                 return False
@@ -165,22 +179,34 @@ class _Historian:
         if self._archive is None:
             return max(0.0, min(self._beat_seconds, self._next_try - now))
         due = [at - now for at in self._callers.values()]
-        if self._indexer is not None and self._indexer.is_behind:
-            due.append(self._index_at - now)
+        if self._upkeep is not None:
+            due.append(self._upkeep.wake_at() - now)
         return max(0.0, min(self._beat_seconds, *due)) if due else self._beat_seconds
 
     # The turn
 
     def _turn(self) -> bool:
         """Deal with what has come; False if nothing has."""
-        now = time.monotonic()
+        self._gather()
+        begun = now = time.monotonic()
         if self._failure and now >= self._next_try:
             self._open()
         due = [key for key, at in self._callers.items() if at <= now]
         taken: dict[int, int] = {}
         sections, count = ([], 0) if self._mailing.is_behind else self._peek(taken)
+        last_id = self._archive.last_id if self._archive is not None else 0
+        if not count:
+            self._is_wary = False
         if not count and not (due and self._archive is not None):
             return False
+        mark = _mark(taken)
+        self._notebook.note_reading(mark)
+        if mark == self._suspect:
+            self._set_aside(sections)
+            sections = []
+            for key in due:
+                del self._callers[key]
+            due = []
         if not self._store(sections, due, taken):
             self._batches.carry_out_without(sections)
             self._note(taken)
@@ -188,7 +214,18 @@ class _Historian:
         for _ in range(count):
             os.read(self._outlet.fileno(), 1)
         self._mailing.flush()
+        self._notebook.note_read()
+        if self._archive is not None and self._archive.last_id - last_id >= CROWD:
+            done = time.monotonic()
+            self._next_batch = done + min(GATHER * (done - begun), LONGEST_GATHER_SECONDS)
+        self._keep_tail_short()
         return True
+
+    def _gather(self) -> None:
+        """Let more come, if a lot came the last time."""
+        early_seconds = self._next_batch - time.monotonic()
+        if early_seconds > 0:
+            time.sleep(early_seconds)
 
     def _peek(self, taken: dict[int, int]) -> tuple[list[bytes], int]:
         """Return the sections of new datagrams, and how many datagrams there were in all."""
@@ -210,21 +247,20 @@ class _Historian:
                         taken[loop] = number
                 elif is_new:
                     sections.append(section)
+            if self._is_wary:
+                break
         return sections, count
 
     def _store(self, sections: list[bytes], due: list[bytes], taken: dict[int, int]) -> bool:
         """Commit the batch; False, and nothing of it has happened, if that cannot be."""
         archive = self._archive
-        if archive is None:
+        if archive is None or self._upkeep is None:
             return False
+        self._upkeep.expect()
         try:
-            with archive.transaction():
-                self._batches.carry_out(archive, sections, due, _now_ms())
-                archive.note_taken(taken.items())
-                datagrams = self._mailing.compose()
-                archive.replace_outgoing(
-                    (number, p_id, datagram) for number, (p_id, datagram) in enumerate(datagrams)
-                )
+            with archive.transaction(_now_ms()):
+                self._batches.carry_out(archive, sections, due)
+                archive.note_turn(self._taken | taken, self._mailing.compose())
         except sqlite3.Error as error:
             self._mailing.discard()
             self._batches.returned.clear()
@@ -243,6 +279,23 @@ class _Historian:
         """Write down, where the daemon's memory lasts, what could not be written into the file."""
         self._notebook.commit(Record(0, list(taken.items()), datagrams=self._mailing.compose()))
 
+    def _set_aside(self, sections: list[bytes]) -> None:
+        """Store nothing of a datagram that has ended too many of us.
+
+        Its senders are answered as when nothing can be stored.
+        """
+        reason = "it has ended the historian again and again"
+        self._put_aside(envelope.SECTION_SEPARATOR.join(sections), reason)
+        self._batches.give_up(sections)
+
+    def _put_aside(self, data: bytes, reason: str) -> None:
+        """Keep what cannot be stored, for who looks for the bug; tell the operator."""
+        path = self._path.with_name(f"{FILE_NAME}.set-aside-{time.time_ns()}")
+        self._log.error(log.HISTORY_SET_ASIDE, path=str(path), reason=reason)
+        flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC
+        with suppress(OSError), open(os.open(path, flags, 0o600), "wb") as file:
+            file.write(data)
+
     # The file
 
     def _open(self) -> None:
@@ -250,14 +303,14 @@ class _Historian:
         self._next_try = time.monotonic() + RETRY_SECONDS
         try:
             self._state_dir.mkdir(mode=0o700, parents=True, exist_ok=True)
-            archive = Archive(self._path, self._attendance.registry.identity)
+            self._claim.take()
+            archive = Archive(self._path, self._attendance.registry.identity, self._beat)
         except (sqlite3.Error, OSError) as error:
             self._fail(error)
             return
         history = self._attendance.config.history
         try:
-            self._indexer = Indexer(archive)
-            self._retention = Retention(archive, history.retention_days, history.max_bytes)
+            self._upkeep = Upkeep(archive, history, self._put_aside)
             for loop, number in archive.taken.items():
                 self._taken[loop] = max(number, self._taken.get(loop, 0))
             self._callers = dict.fromkeys((key.encode() for key in archive.recipients()), 0.0)
@@ -280,7 +333,7 @@ class _Historian:
         datagrams = record.datagrams if record is not None else []
         if self._archive is not None:
             try:
-                datagrams += [(p_id, datagram) for _, p_id, datagram in self._archive.outgoing()]
+                datagrams += self._archive.outgoing()
             except sqlite3.Error as error:
                 self._fail(error)
         self._mailing.resume(sorted(datagrams, key=_number))
@@ -290,7 +343,7 @@ class _Historian:
         if self._archive is not None:
             with suppress(sqlite3.Error):
                 self._archive.close()
-            self._archive = self._indexer = self._retention = None
+            self._archive = self._upkeep = None
         self._next_try = time.monotonic() + RETRY_SECONDS
         if _is_broken(error):
             aside = put_aside(self._path, time.time())
@@ -304,20 +357,24 @@ class _Historian:
             )
 
     def _use_spare_time(self) -> None:
-        """Index a little, or forget a little; once in a beat see that the file is still ours."""
-        if self._archive is None or self._indexer is None or self._retention is None:
+        """Keep house a little; once in a beat see that the file is still ours."""
+        if self._archive is None or self._upkeep is None:
             return
         now = time.monotonic()
         try:
             if now >= self._next_check:
                 self._next_check = now + self._beat_seconds
+                self._claim.take()
                 self._archive.check()
-            if self._indexer.is_behind and now >= self._index_at:
-                self._indexer.advance()
-                done = time.monotonic()
-                self._index_at = done + INDEX_REST * (done - now)
-            elif now >= self._next_look and not self._retention.advance(_now_ms()):
-                self._next_look = now + RETENTION_SECONDS
+            self._upkeep.advance(_now_ms())
+        except (sqlite3.Error, OSError) as error:
+            self._fail(error)
+
+    def _keep_tail_short(self) -> None:
+        if self._upkeep is None:
+            return
+        try:
+            self._upkeep.keep_tail_short()
         except (sqlite3.Error, OSError) as error:
             self._fail(error)
 
@@ -333,6 +390,13 @@ class _Historian:
                 self._accounts.close()
                 self._accounts = None
             raise Unknowable from failure
+
+
+def _mark(taken: dict[int, int]) -> int:
+    """Return a number by which a batch is known again: that of its first datagram."""
+    for loop, number in taken.items():
+        return (number << _MARK_SHIFT | loop) & _MARK_MASK
+    return 0
 
 
 def _now_ms() -> int:

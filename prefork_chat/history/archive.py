@@ -1,9 +1,10 @@
 """How messages come into the history: one transaction for all that one batch of them changes.
 
-The database is its writer's journal, too. A transaction holds the new rows, the numbers of the
-datagrams that they came in (`taken`) and the datagrams that they cause (`outgoing`): after a kill
-the next writer sends those once more, with the numbers that they had, and drops what it has taken.
-Both are about one run of the daemon, for in the next one every loop counts anew.
+The database is its writer's journal, too. A transaction holds the new messages, as one row of the
+tail (see `tail`; `sorting` makes rows of them later), the numbers of the datagrams that they came
+in (`taken`) and the datagrams that they cause (`outgoing`): after a kill the next writer sends
+those once more, with the numbers that they had, and drops what it has taken. Both are about one run
+of the daemon, for in the next one every loop counts anew.
 
 Owner: the historian's only thread. Raises sqlite3.Error when the file cannot be written; then
 nothing has changed, in the file or in memory.
@@ -15,16 +16,30 @@ import contextlib
 import errno
 import os
 import sqlite3
-from typing import TYPE_CHECKING, Any, Final, NamedTuple
+from typing import TYPE_CHECKING, Any, Final, NamedTuple, TypeAlias
 
-from prefork_chat.history.schema import dialogue, open_writer
+import msgspec
+
+from prefork_chat.history import tail
+from prefork_chat.history.opening import open_writer
+from prefork_chat.history.sorting import said
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator
+    from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
     from pathlib import Path
 
 GUEST: Final = "~"
 """Before the key of somebody who has no account."""
+
+Message: TypeAlias = tuple[int, int, int, int, int, str]
+"""A row of `messages`: id, time, talk, sender, recipient, text."""
+
+Outgoing: TypeAlias = tuple[int, bytes]
+"""p_id and datagram."""
+
+_encode = msgspec.msgpack.Encoder().encode
+_decode_taken = msgspec.msgpack.Decoder(dict[int, int]).decode
+_decode_outgoing = msgspec.msgpack.Decoder(list[Outgoing]).decode
 
 
 class Pending(NamedTuple):
@@ -38,28 +53,35 @@ class Pending(NamedTuple):
 class Archive:
     """The history, open for its writer.
 
-    `taken` has the number of the last datagram of each loop, by index. All that changes something
-    is to be called inside `transaction`.
+    `taken` has the number of the last datagram of each loop, by index, as a predecessor left it.
+    All that changes something is to be called inside `transaction`.
     """
 
-    def __init__(self, path: Path, run: bytes) -> None:
-        """Open the file; `run` tells one run of the daemon from others. Raises sqlite3.Error."""
-        self.connection: Final = open_writer(path)
+    def __init__(self, path: Path, run: bytes, beat: Callable[[], None] = lambda: None) -> None:
+        """Open the file; `run` tells one run of the daemon from others. Raises sqlite3.Error.
+
+        What takes long calls `beat` now and then.
+        """
+        self.connection: Final = open_writer(path, beat)
         self._path: Final = path
         self._people: dict[str, int] = {}
         self._newcomers: list[str] = []
         self._names: dict[int, str] = {}
-        self._rows: list[tuple[int, int, int, int, int, str]] = []
+        self._sections: list[bytes] = []
         try:
             found = os.stat(path)
             self._file: Final = (found.st_dev, found.st_ino)
             self._begin_run(run)
-            self._last_id: int = self._fact("last")
+            self._sorted_id: int = self._fact("last")
+            last, size = self.connection.execute(
+                "SELECT max(first + count - 1), sum(length(body)) FROM tail"
+            ).fetchone()
+            self._last_id: int = last or self._sorted_id
+            self._tail_bytes: int = size or 0
             highest = self.connection.execute("SELECT max(id) FROM people").fetchone()[0]
             self._last_person: int = highest or 0
-            self.taken: Final[dict[int, int]] = dict(
-                self.connection.execute("SELECT loop, number FROM taken")
-            )
+            (taken,) = self.connection.execute("SELECT taken FROM turn").fetchone()
+            self.taken: Final = _decode_taken(taken)
         except BaseException:
             self.connection.close()
             raise
@@ -75,33 +97,41 @@ class Archive:
         """The id of the newest message."""
         return self._last_id
 
-    def outgoing(self) -> list[tuple[int, int, bytes]]:
-        """Return (number, p_id, datagram) that a predecessor may have sent or not, in order."""
-        return self.connection.execute(
-            "SELECT number, p_id, datagram FROM outgoing ORDER BY number"
-        ).fetchall()
+    @property
+    def sorted_id(self) -> int:
+        """The id of the newest message that is in the tables."""
+        return self._sorted_id
+
+    @property
+    def tail_bytes(self) -> int:
+        """How much there is to be sorted."""
+        return self._tail_bytes
+
+    def outgoing(self) -> list[Outgoing]:
+        """Return (p_id, datagram) that a predecessor may have sent or not, in order."""
+        (outgoing,) = self.connection.execute("SELECT outgoing FROM turn").fetchone()
+        return _decode_outgoing(outgoing)
 
     @contextlib.contextmanager
-    def transaction(self) -> Iterator[None]:
+    def transaction(self, time_ms: int = 0) -> Iterator[None]:
         """Commit all that the block does, or nothing: then sqlite3.Error, or what the block raised.
 
-        A database that others read does not make it wait.
+        What it adds was said at `time_ms`. A database that others read does not make it wait.
         """
-        last_id, last_person = self._last_id, self._last_person
+        before = self._last_id, self._sorted_id, self._tail_bytes, self._last_person
         self.connection.execute("BEGIN IMMEDIATE")
         try:
             yield
-            self.flush()
-            if self._last_id != last_id:
-                self._set_fact("last", self._last_id)
+            if self._sections:
+                self._append(before[0] + 1, time_ms)
             self.connection.execute("COMMIT")
         except BaseException:
             with contextlib.suppress(sqlite3.Error):  # there may be none any more
                 self.connection.execute("ROLLBACK")
-            self._last_id, self._last_person = last_id, last_person
+            self._last_id, self._sorted_id, self._tail_bytes, self._last_person = before
             for key in self._newcomers:
                 self._names.pop(self._people.pop(key), None)
-            self._rows.clear()
+            self._sections.clear()
             self._newcomers.clear()
             raise
         self._newcomers.clear()
@@ -121,41 +151,59 @@ class Archive:
             self.connection.execute("UPDATE people SET name = ? WHERE id = ?", (name, found))
         return found
 
-    def add(self, time_ms: int, sender: int, recipient: int, text: str) -> int:
-        """Store a message of one person to another; return its id."""
-        self._last_id += 1
-        talk = dialogue(sender, recipient)
-        self._rows.append((self._last_id, time_ms, talk, sender, recipient, text))
-        return self._last_id
+    def add(self, sender: int, lines: bytes, room: int = 0) -> int:
+        """Store somebody's lines, as `tail` has them; return the id of the first."""
+        first = self._last_id + 1
+        self._last_id += tail.count(lines)
+        self._sections.append(tail.section(sender, lines, room))
+        return first
 
-    def add_to_room(self, time_ms: int, sender: int, room: int, text: str) -> int:
-        """Store a message of somebody to a room; return its id."""
-        self._last_id += 1
-        self._rows.append((self._last_id, time_ms, room, sender, room, text))
-        return self._last_id
+    def sort(self, messages: Sequence[Message], upto: int) -> None:
+        """Have these messages, the tail's oldest up to that id, in the tables."""
+        self.connection.executemany("INSERT INTO messages VALUES (?, ?, ?, ?, ?, ?)", messages)
+        self.connection.executemany("INSERT INTO said VALUES (?, ?, ?, ?)", said(messages))
+        (size,) = self.connection.execute(
+            "SELECT sum(length(body)) FROM tail WHERE first <= ?", (upto,)
+        ).fetchone()
+        self.connection.execute("DELETE FROM tail WHERE first <= ?", (upto,))
+        self._set_fact("last", upto)
+        self._sorted_id = upto
+        self._tail_bytes -= size
 
-    def flush(self) -> None:
-        """Have what was added be in the tables, for whoever looks before the commit."""
-        if self._rows:
-            self.connection.executemany(
-                "INSERT INTO messages VALUES (?, ?, ?, ?, ?, ?)", self._rows
-            )
-            self._rows.clear()
+    def drop_oldest(self) -> bytes:
+        """Take the oldest batch out of the tail, in a transaction of its own, and return it."""
+        with self.transaction():
+            first, count, body = self.connection.execute(
+                "SELECT first, count, body FROM tail ORDER BY first LIMIT 1"
+            ).fetchone()
+            self.sort((), first + count - 1)
+        return bytes(body)
+
+    def _append(self, first: int, time_ms: int) -> None:
+        """Put what was added into the tail."""
+        body = b"".join(self._sections)
+        self._sections.clear()
+        self.connection.execute(
+            "INSERT INTO tail VALUES (?, ?, ?, ?)",
+            (first, self._last_id - first + 1, time_ms, body),
+        )
+        self._tail_bytes += len(body)
 
     # Messages for those who are away
 
-    def await_arrival(self, recipient: int, ids: Iterable[int]) -> None:
-        """Note that these messages have yet to reach him."""
+    def await_arrival(
+        self, recipient: int, sender: int, messages: Iterable[tuple[int, str]]
+    ) -> None:
+        """Note that these messages (id, text) have yet to reach him."""
         self.connection.executemany(
-            "INSERT INTO undelivered VALUES (?, ?, 0)", ((recipient, each) for each in ids)
+            "INSERT INTO undelivered VALUES (?, ?, 0, ?, ?)",
+            ((recipient, id_, sender, text) for id_, text in messages),
         )
 
     def pending(self, recipient: int, most: int) -> list[Pending]:
         """Return what waits for him and is not under way, oldest first."""
-        self.flush()
         rows = self.connection.execute(
-            "SELECT m.id, p.name, m.text FROM undelivered u JOIN messages m ON m.id = u.id "
-            "JOIN people p ON p.id = m.sender "
+            "SELECT u.id, p.name, u.text FROM undelivered u JOIN people p ON p.id = u.sender "
             "WHERE u.recipient = ? AND NOT u.is_sent ORDER BY u.id LIMIT ?",
             (recipient, most),
         )
@@ -193,14 +241,11 @@ class Archive:
 
     # The writer's journal
 
-    def note_taken(self, taken: Iterable[tuple[int, int]]) -> None:
-        """Note the numbers of the last datagrams that some loops have sent."""
-        self.connection.executemany("INSERT OR REPLACE INTO taken VALUES (?, ?)", taken)
-
-    def replace_outgoing(self, datagrams: Iterable[tuple[int, int, bytes]]) -> None:
-        """Note what is to be sent, (number, p_id, datagram): all that has not been sent before."""
-        self.connection.execute("DELETE FROM outgoing")
-        self.connection.executemany("INSERT INTO outgoing VALUES (?, ?, ?)", datagrams)
+    def note_turn(self, taken: Mapping[int, int], outgoing: Sequence[Outgoing]) -> None:
+        """Note the numbers of the last datagrams of all loops, and all that has not been sent."""
+        self.connection.execute(
+            "UPDATE turn SET taken = ?, outgoing = ?", (_encode(taken), _encode(outgoing))
+        )
 
     def close(self) -> None:
         """Close the file."""
@@ -228,8 +273,7 @@ class Archive:
         if self._fact("run") == run:
             return
         self.connection.execute("BEGIN IMMEDIATE")
-        self.connection.execute("DELETE FROM taken")
-        self.connection.execute("DELETE FROM outgoing")
+        self.note_turn({}, [])
         self.connection.execute("UPDATE undelivered SET is_sent = 0 WHERE is_sent")
         self._set_fact("run", run)
         self.connection.execute("COMMIT")

@@ -4,19 +4,22 @@ Called wherever somebody reads: in a worker's reading thread, in the operator's 
 names himself by his account and the rooms by their names; who he is, and that he is in those rooms,
 is for the caller to have checked. Nothing here waits for the writer. Raises sqlite3.Error.
 
-Every query is a union of parts of indexes, each limited, in one chunk after the other until there
-is enough: 0.3 ms for the last 50 of a user among a million (one condition with OR took 5.9).
+What is newest is in the tail and is gone through; what is sorted is found by its numbers (`said`),
+in one chunk after the other until there is enough.
 """
 
 from __future__ import annotations
 
 import contextlib
 import os
+from collections import defaultdict
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final, NamedTuple, TypeAlias
 
+from prefork_chat.history import tail
 from prefork_chat.history.archive import GUEST
-from prefork_chat.history.schema import CHUNK_SHIFT, FIRST_DIALOGUE, dialogue, open_reader
+from prefork_chat.history.schema import CHUNK_SHIFT, open_reader
+from prefork_chat.history.sorting import note_to_self, numbers_of, unpack_ids
 
 if TYPE_CHECKING:
     import sqlite3
@@ -30,8 +33,11 @@ MOST_CHUNKS: Final = 64
 """Chunks that are looked through at once: first one, then twice as many each time. Who has said
 much is found in the first few, and who has said little costs 1 us a chunk."""
 
-Part: TypeAlias = tuple[str, str]
-"""An index and a condition of its messages; made of numbers only, so it may be part of a query."""
+_NOBODY: Final = 1 << 40
+"""Above all numbers of people: for keys that the history has no number for yet."""
+
+Part: TypeAlias = tuple[int, ...]
+"""What all of these numbers have to do with."""
 
 Row: TypeAlias = tuple[int, int, str, str, str, str]
 """id, time, name and key of the sender, name of the recipient, text."""
@@ -76,6 +82,10 @@ class Range:
         """In which order to look."""
         return "ASC" if self.after else "DESC"
 
+    def has(self, id_: int) -> bool:
+        """Say whether an id is in the range."""
+        return id_ > self.after and not 0 < self.before <= id_
+
     def bounds(self, column: str) -> str:
         """Return the condition on a column of ids; numbers only, so it may be part of a query."""
         conditions = [f"{column} > {self.after:d}"]
@@ -106,28 +116,28 @@ class Reader:
         self._connection: sqlite3.Connection | None = None
         self._file = (0, 0)
 
-    def person(self, key: str) -> int:
-        """Return the number of who has this key, 0 if the history knows nobody of it."""
-        found = self.connection().execute("SELECT id FROM people WHERE key = ?", (key,)).fetchone()
-        return found[0] if found else 0
-
     def everything(self, user: str, rooms: Sequence[str], wanted: Range) -> Page:
         """Return the direct messages of the account `user`, and what was said in these rooms."""
-        me = self.person(user)
-        return self._read((direct(me) if me else []) + self._talks(rooms), wanted)
+        with self.snapshot() as connection:
+            people = People(connection)
+            return _read(people, [(people.number(key),) for key in (user, *rooms)], wanted)
 
     def conversation(self, user: str, peer: str, wanted: Range) -> Page:
         """Return what the accounts `user` and `peer` said to each other.
 
         And what a guest of that name has said to `user`.
         """
-        me = self.person(user)
-        peers = [self.person(peer), self.person(GUEST + peer)] if me else []
-        return self._read([talk(dialogue(me, peer)) for peer in peers if peer], wanted)
+        with self.snapshot() as connection:
+            people = People(connection)
+            me, peers = people.number(user), [people.number(key) for key in (peer, GUEST + peer)]
+            parts = [(me, number if number != me else note_to_self(me)) for number in peers]
+            return _read(people, parts, wanted)
 
     def room(self, room: str, wanted: Range) -> Page:
         """Return what was said in a room."""
-        return self._read(self._talks([room]), wanted)
+        with self.snapshot() as connection:
+            people = People(connection)
+            return _read(people, [(people.number(room),)], wanted)
 
     def connection(self) -> sqlite3.Connection:
         """Return the connection to the file that is there now."""
@@ -155,60 +165,116 @@ class Reader:
             self._connection.close()
             self._connection = None
 
-    def _talks(self, rooms: Sequence[str]) -> list[Part]:
-        numbers = [self.person(room) for room in rooms]
-        return [talk(number) for number in numbers if number]
 
-    def _read(self, parts: Sequence[Part], wanted: Range) -> Page:
-        with self.snapshot() as connection:
-            ids = look_through(connection, parts, wanted)
-            return wanted.page(fetch(connection, ids, wanted.order))
+class People:
+    """Who has which number, and what they are called, in one state of the history.
+
+    Who is in the tail only, and has said nothing, has no number yet: he gets one here.
+    """
+
+    def __init__(self, connection: sqlite3.Connection) -> None:
+        self.connection: Final = connection
+        self.keys: Final[dict[int, str]] = {}
+        self._names: Final[dict[int, str]] = {}
+        self._numbers: Final[dict[str, int]] = {}
+
+    def number(self, key: str) -> int:
+        """Return somebody's, or a room's."""
+        number = self._numbers.get(key)
+        if number is None:
+            found = self.connection.execute("SELECT id, name FROM people WHERE key = ?", (key,))
+            number, name = found.fetchone() or (_NOBODY + len(self._numbers), key)
+            self._note(number, key, name)
+        return number
+
+    def name(self, number: int) -> str:
+        """Return how somebody is written."""
+        if number not in self._names:
+            found = self.connection.execute("SELECT key, name FROM people WHERE id = ?", (number,))
+            self._note(number, *found.fetchone())
+        return self._names[number]
+
+    def _note(self, number: int, key: str, name: str) -> None:
+        self._numbers[key] = number
+        self.keys[number] = key
+        self._names[number] = name
 
 
-def direct(person: int) -> list[Part]:
-    """Return the parts of the indexes that have a person's direct messages."""
-    return [
-        ("sent", f"talk >= {FIRST_DIALOGUE} AND sender = {person:d}"),
-        ("received", f"talk >= {FIRST_DIALOGUE} AND recipient = {person:d}"),
-    ]
+def _read(people: People, parts: Sequence[Part], wanted: Range) -> Page:
+    if wanted.after:
+        ids = look_through(people.connection, parts, wanted)
+        rows = fetch(people.connection, ids, wanted.order)
+        if len(rows) < wanted.limit:
+            rows += read_tail(people, parts, wanted)
+    else:
+        rows = read_tail(people, parts, wanted)
+        if len(rows) < wanted.limit:
+            ids = look_through(people.connection, parts, wanted)
+            rows += fetch(people.connection, ids[: wanted.limit - len(rows)], wanted.order)
+    return wanted.page(rows)
 
 
-def talk(number: int) -> Part:
-    """Return the part of the index that has a conversation."""
-    return ("talked", f"talk = {number:d}")
+def read_tail(people: People, parts: Sequence[Part], wanted: Range) -> list[Row]:
+    """Return what these parts have of the tail, in the order of the range: `limit` at the most."""
+    sought = [frozenset(part) for part in parts]
+    numbers = frozenset().union(*sought)
+    keys = [people.keys[number].encode() for number in numbers if number in people.keys]
+    rows = people.connection.execute(
+        "SELECT first, time, body FROM tail WHERE first + count > ? AND (first < ? OR NOT ?) "
+        f"ORDER BY first {wanted.order}",
+        (wanted.after + 1, wanted.before, wanted.before),
+    )
+    found: list[Row] = []
+    for first, time_ms, body in rows:
+        chosen: list[Row] = []
+        for first_id, sender, room, lines in tail.select(first, body, numbers, keys):
+            for id_, line in enumerate(lines, start=first_id):
+                recipient, text = (room, line) if room else _addressed(people, line)
+                those = frozenset(numbers_of(room, sender, recipient))
+                if wanted.has(id_) and any(part <= those for part in sought):
+                    written, who = people.name(sender), people.keys[sender]
+                    to = people.name(recipient)
+                    chosen.append((id_, time_ms, written, who, to, text.decode()))
+        found += chosen if wanted.after else reversed(chosen)
+        if len(found) >= wanted.limit:
+            break
+    return found[: wanted.limit]
+
+
+def _addressed(people: People, line: bytes) -> tuple[int, bytes]:
+    """Return whom a line is for, and its text."""
+    name, text = tail.words(line)
+    return people.number(name.decode().lower()), text
 
 
 def look_through(
     connection: sqlite3.Connection, parts: Sequence[Part], wanted: Range, above: int = 0
 ) -> list[int]:
-    """Return the ids of what these parts have in the range, in its order: `limit` at the most.
+    """Return the ids of what these parts have in the tables, in the order of the range.
 
-    Ids up to `above` are left out.
+    `limit` at the most; ids up to `above` are left out.
     """
     oldest, newest = connection.execute(
         "SELECT (SELECT min(id) FROM messages), (SELECT max(id) FROM messages)"
     ).fetchone()
-    if not parts or oldest is None:
+    if oldest is None:
         return []
-    above = max(above, wanted.after)
-    first = max(oldest, above + 1) >> CHUNK_SHIFT
-    last = min(newest, wanted.before - 1 if wanted.before else newest) >> CHUNK_SHIFT
-    chunks = range(first, last + 1)
-    end = f"ORDER BY id {wanted.order} LIMIT {wanted.limit}"
-    bounds = f"id > {above:d} AND {wanted.bounds('id')}"
-    # UNION, not UNION ALL: what somebody said to himself is in two of them.
-    query = " UNION ".join(
-        f"SELECT * FROM (SELECT id FROM messages INDEXED BY {index} "
-        f"WHERE id >> {CHUNK_SHIFT} IN (%(chunks)s) AND {condition} AND {bounds} {end})"
-        for index, condition in parts
-    )
+    above = max(above, wanted.after, oldest - 1)
+    below = min(newest + 1, wanted.before or newest + 1)
+    chunks = range(above + 1 >> CHUNK_SHIFT, (below - 1 >> CHUNK_SHIFT) + 1)
+    listed = ", ".join(str(number) for number in {number for part in parts for number in part})
     ordered = chunks if wanted.after else chunks[::-1]
     found: list[int] = []
     position, width = 0, 1
     while position < len(ordered) and len(found) < wanted.limit:
         some = ", ".join(map(str, ordered[position : position + width]))
-        rows = connection.execute(f"{query % {'chunks': some}} {end}")
-        found += [id_ for (id_,) in rows]
+        ids: defaultdict[int, set[int]] = defaultdict(set)
+        for chunk, number, packed in connection.execute(
+            f"SELECT chunk, number, ids FROM said WHERE chunk IN ({some}) AND number IN ({listed})"
+        ):
+            ids[number].update(unpack_ids(chunk, packed))
+        chosen = set().union(*(set.intersection(*(ids[each] for each in part)) for part in parts))
+        found += sorted((id_ for id_ in chosen if above < id_ < below), reverse=not wanted.after)
         position, width = position + width, min(2 * width, MOST_CHUNKS)
     return found[: wanted.limit]
 

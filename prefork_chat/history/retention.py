@@ -10,6 +10,7 @@ from __future__ import annotations
 from itertools import takewhile
 from typing import TYPE_CHECKING, Final
 
+from prefork_chat.history.schema import CHUNK_SHIFT
 from prefork_chat.history.search import reach
 
 if TYPE_CHECKING:
@@ -65,6 +66,8 @@ class Retention:
             )
             self._connection.execute("DELETE FROM undelivered WHERE id <= ?", (last,))
             self._connection.execute("DELETE FROM messages WHERE id <= ?", (last,))
+            # In a chunk of which something stays, readers leave out what has gone.
+            self._connection.execute("DELETE FROM said WHERE chunk < ?", (last + 1 >> CHUNK_SHIFT,))
 
     def _cut(self) -> bool:
         pages, free = self._pragma("page_count"), self._pragma("freelist_count")

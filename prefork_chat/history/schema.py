@@ -1,4 +1,4 @@
-"""The tables of the history, and how a connection to them is opened.
+"""The tables of the history, and how a connection to read them is opened.
 
 One process writes (the historian), any number read. WAL, so that readers never wait for the writer
 nor the writer for them; synchronous=FULL, so that what is committed survives a power cut. Readers
@@ -10,21 +10,24 @@ under a name is another person (`~name`) than the account of that name: whoever 
 later does not come to read what its guests were told.
 
     people       who: `alice` an account, `~alice` guests, `#dev` a room; and how it is written
+    tail         the newest batches as they came (see `tail`), `first` the id of a batch's first
+                 message: committed, but not sorted into the tables yet
     messages     only appended to; ids grow and are never used again; time in ms since 1970
+    said         who has to do with which messages, in chunks (see `sorting`): the ids as `<H` each,
+                 counted from the beginning of the chunk, `first` being one of them
     undelivered  messages for somebody who was away: until they have arrived; `is_sent`: under way
-    taken        number of the last datagram from each loop that is dealt with (see `archive`)
-    outgoing     datagrams that the last transaction caused
+    turn         one row: the numbers of the last datagrams that are dealt with, and the datagrams
+                 that the last transaction caused (see `archive`); MessagePack
     words        the full-text index: contentless, so that no text is stored twice; `reach` has who
                  may read a message, as words, so that looking for a common word costs its reader
                  no more than his own messages
-    facts        run: which run of the daemon `taken` and `outgoing` are about; last: the last id
-                 that was given; indexed: the last one that `words` has
+    facts        run: which run of the daemon `turn` is about; last: the last id that was sorted;
+                 indexed: the last one that `words` has
 """
 
 from __future__ import annotations
 
 import contextlib
-import os
 import sqlite3
 from typing import TYPE_CHECKING, Final
 from urllib.parse import quote
@@ -34,7 +37,7 @@ if TYPE_CHECKING:
 
 FILE_NAME: Final = "history.db"
 
-VERSION: Final = 1
+VERSION: Final = 2
 """One more with every change of the tables (PRAGMA user_version)."""
 
 TALK_SHIFT: Final = 31
@@ -42,15 +45,14 @@ FIRST_DIALOGUE: Final = 1 << TALK_SHIFT
 """Conversations from here up are of two people; below they are rooms."""
 
 CHUNK_SHIFT: Final = 12
-"""Ids with the same bits above make a chunk, and every index is ordered by chunks first. So what
-is stored now goes into few pages of an index, however large that is: half the CPU for batches of
-300 messages, and 2.5 times as many a second into a million. Readers go from chunk to chunk."""
+"""Ids with the same bits above make a chunk, and `said` is ordered by chunks first. So what is
+sorted now goes into few pages of it, however large it is. Readers go from chunk to chunk."""
 
 BUSY_SECONDS: Final = 5.0
 WAL_BYTES: Final = 64 * 1024 * 1024
 """What the write-ahead log is cut down to after a burst."""
 
-_TABLES: Final = f"""
+_PEOPLE_AND_MESSAGES: Final = """
 CREATE TABLE people (id INTEGER PRIMARY KEY, key TEXT NOT NULL UNIQUE, name TEXT NOT NULL);
 CREATE TABLE messages (
     id INTEGER PRIMARY KEY,
@@ -60,22 +62,31 @@ CREATE TABLE messages (
     recipient INTEGER NOT NULL,
     text TEXT NOT NULL
 );
-CREATE INDEX talked ON messages (id >> {CHUNK_SHIFT}, talk);
-CREATE INDEX sent ON messages (id >> {CHUNK_SHIFT}, sender) WHERE talk >= {FIRST_DIALOGUE};
-CREATE INDEX received ON messages (id >> {CHUNK_SHIFT}, recipient) WHERE talk >= {FIRST_DIALOGUE};
-CREATE TABLE undelivered (
-    recipient INTEGER, id INTEGER, is_sent INTEGER NOT NULL, PRIMARY KEY (recipient, id)
-) WITHOUT ROWID;
-CREATE INDEX undelivered_by_id ON undelivered (id);
-CREATE TABLE taken (loop INTEGER PRIMARY KEY, number INTEGER NOT NULL);
-CREATE TABLE outgoing (number INTEGER PRIMARY KEY, p_id INTEGER NOT NULL, datagram BLOB NOT NULL);
 CREATE TABLE facts (name TEXT PRIMARY KEY, value) WITHOUT ROWID;
 INSERT INTO facts VALUES ('run', x''), ('last', 0), ('indexed', 0);
 CREATE VIRTUAL TABLE words USING fts5(
     text, reach, content='', columnsize=0, tokenize='unicode61'
 );
-PRAGMA user_version = {VERSION};
 """
+
+SINCE_VERSION_2: Final = """
+CREATE TABLE tail (
+    first INTEGER PRIMARY KEY, count INTEGER NOT NULL, time INTEGER NOT NULL, body BLOB NOT NULL
+);
+CREATE TABLE said (
+    chunk INTEGER, number INTEGER, first INTEGER, ids BLOB NOT NULL,
+    PRIMARY KEY (chunk, number, first)
+) WITHOUT ROWID;
+CREATE TABLE undelivered (
+    recipient INTEGER, id INTEGER, is_sent INTEGER NOT NULL,
+    sender INTEGER NOT NULL, text TEXT NOT NULL, PRIMARY KEY (recipient, id)
+) WITHOUT ROWID;
+CREATE INDEX undelivered_by_id ON undelivered (id);
+CREATE TABLE turn (only INTEGER PRIMARY KEY, taken BLOB NOT NULL, outgoing BLOB NOT NULL);
+INSERT INTO turn VALUES (1, x'80', x'90');
+"""
+
+TABLES: Final = f"{_PEOPLE_AND_MESSAGES}{SINCE_VERSION_2}PRAGMA user_version = {VERSION};"
 
 
 class UnknownVersionError(sqlite3.DatabaseError):
@@ -99,30 +110,6 @@ def put_aside(path: Path, now: float) -> Path:
     return aside
 
 
-def open_writer(path: Path) -> sqlite3.Connection:
-    """Open the database for its one writer, made if need be; raises sqlite3.Error or OSError.
-
-    Transactions are the caller's: the module begins none of its own.
-    """
-    # Its log files get the permissions that the database has.
-    os.close(os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600))
-    connection = sqlite3.connect(path, timeout=BUSY_SECONDS, isolation_level=None)
-    try:
-        connection.execute("PRAGMA auto_vacuum = INCREMENTAL")
-        connection.execute("PRAGMA journal_mode = WAL")
-        connection.execute("PRAGMA synchronous = FULL")
-        connection.execute(f"PRAGMA journal_size_limit = {WAL_BYTES}")
-        connection.execute("PRAGMA cache_size = -32768")
-        connection.execute("PRAGMA temp_store = MEMORY")
-        if not _version(connection) and not _has_tables(connection):
-            connection.executescript(f"BEGIN IMMEDIATE;{_TABLES}COMMIT;")
-        _check_version(connection, path)
-    except BaseException:
-        connection.close()
-        raise
-    return connection
-
-
 def open_reader(path: Path) -> sqlite3.Connection:
     """Open the database for reading alone, in any thread; raises sqlite3.Error."""
     uri = f"file:{quote(str(path))}?mode=ro"
@@ -131,23 +118,21 @@ def open_reader(path: Path) -> sqlite3.Connection:
     )
     try:
         connection.execute("PRAGMA query_only = ON")
-        _check_version(connection, path)
+        check_version(connection, path)
     except BaseException:
         connection.close()
         raise
     return connection
 
 
-def _check_version(connection: sqlite3.Connection, path: Path) -> None:
-    version = _version(connection)
+def check_version(connection: sqlite3.Connection, path: Path) -> None:
+    """See that the file is of this version; raises UnknownVersionError."""
+    version = read_version(connection)
     if version != VERSION:
         raise UnknownVersionError(f"{path} has version {version}, this program's is {VERSION}")
 
 
-def _version(connection: sqlite3.Connection) -> int:
+def read_version(connection: sqlite3.Connection) -> int:
+    """Return which version has made the file, 0: none has."""
     version: int = connection.execute("PRAGMA user_version").fetchone()[0]
     return version
-
-
-def _has_tables(connection: sqlite3.Connection) -> bool:
-    return connection.execute("SELECT 1 FROM sqlite_master LIMIT 1").fetchone() is not None

@@ -12,7 +12,7 @@ import re
 import unicodedata
 from typing import TYPE_CHECKING, Final
 
-from prefork_chat.history.reading import Page, Range, direct, fetch, look_through, talk
+from prefork_chat.history.reading import Page, People, Range, fetch, look_through, read_tail
 from prefork_chat.history.schema import FIRST_DIALOGUE
 
 if TYPE_CHECKING:
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from prefork_chat.history.archive import Archive
-    from prefork_chat.history.reading import Reader
+    from prefork_chat.history.reading import Reader, Row
 
 STEP_ROWS: Final = 250
 """Rows indexed in one transaction: about 5 ms, so long does a message wait that comes meanwhile."""
@@ -57,7 +57,7 @@ class Indexer:
     @property
     def is_behind(self) -> bool:
         """True when there is something to index."""
-        return self._indexed < self._archive.last_id
+        return self._indexed < self._archive.sorted_id
 
     def advance(self) -> None:
         """Index a few messages more, in a transaction of its own; raises sqlite3.Error."""
@@ -67,7 +67,7 @@ class Indexer:
             (self._indexed, STEP_ROWS),
         ).fetchall()
         # Ids without a row, at the end, are of messages that retention has removed.
-        indexed = rows[-1][0] if len(rows) == STEP_ROWS else self._archive.last_id
+        indexed = rows[-1][0] if len(rows) == STEP_ROWS else self._archive.sorted_id
         with self._archive.transaction():
             self._connection.executemany(
                 "INSERT INTO words (rowid, text, reach) VALUES (?, ?, ?)",
@@ -85,14 +85,16 @@ def find(reader: Reader, user: str, rooms: Sequence[str], sought: str, wanted: R
     He may read his direct messages, and these rooms. Raises sqlite3.Error.
     """
     words = tokens(sought)
-    mine = [number for key in (user, *rooms) if (number := reader.person(key))]
-    if not words or not mine:
+    if not words:
         return Page((), False)
-    with reader.snapshot() as connection:  # lest the index come up between the two looks
-        found = _find_behind(connection, mine, words, wanted)
+    with reader.snapshot() as connection:  # lest things be sorted or indexed between two looks
+        people = People(connection)
+        mine = [people.number(key) for key in (user, *rooms)]
+        found = _find_behind(people, mine, words, wanted)
         if len(found) < wanted.limit:
-            found += _find_indexed(connection, mine, words, wanted)
-        return wanted.page(fetch(connection, found[: wanted.limit], wanted.order))
+            ids = _find_indexed(connection, mine, words, wanted)
+            found += fetch(connection, ids[: wanted.limit - len(found)], wanted.order)
+        return wanted.page(found)
 
 
 def _find_indexed(
@@ -109,18 +111,21 @@ def _find_indexed(
 
 
 def _find_behind(
-    connection: sqlite3.Connection, mine: Sequence[int], words: Sequence[str], wanted: Range
-) -> list[int]:
+    people: People, mine: Sequence[int], words: Sequence[str], wanted: Range
+) -> list[Row]:
     """Go through what the index does not have yet, the newest first."""
-    indexed = connection.execute("SELECT value FROM facts WHERE name = 'indexed'").fetchone()[0]
-    me, *rooms = mine
+    connection = people.connection
+    (indexed,) = connection.execute("SELECT value FROM facts WHERE name = 'indexed'").fetchone()
+    parts = [(number,) for number in mine]
     behind = Range(MOST_BEHIND, before=wanted.before)
-    ids = look_through(connection, direct(me) + [talk(room) for room in rooms], behind, indexed)
-    found: list[int] = []
-    for id_, _, _, _, _, text in fetch(connection, ids, "DESC"):
-        present = set(tokens(text))
+    rows = read_tail(people, parts, behind)
+    ids = look_through(connection, parts, behind, indexed)
+    rows += fetch(connection, ids[: behind.limit - len(rows)], "DESC")
+    found: list[Row] = []
+    for row in rows:
+        present = set(tokens(row[-1]))
         if all(word in present for word in words):
-            found.append(id_)
+            found.append(row)
             if len(found) == wanted.limit:
                 break
     return found

@@ -20,8 +20,10 @@ datagram again.
                                                         so many members there were reached by each
                                                         of these batches of the loop that gets this
              | "V" place SP generation *(LF sign name)  who has come ("+") to a room and gone ("-")
-             | "H" origin LF line *(LF line)            for the historian: these have arrived, and
-                                                        are to be stored and then confirmed
+             | "H" origin LF line *(LF line) [US reply *(LF reply)]
+                                                        for the historian: these have arrived and
+                                                        are to be stored; then these replies, one
+                                                        for each, go to their sender; US = 0x1f
              | "T" name                                 for the historian: this account has joined
              | "O" …                            what the operator tells the loop: see `directives`
     origin   = p_id SP t_id SP slot SP generation SP flags SP name
@@ -44,6 +46,7 @@ from dataclasses import dataclass, field
 from typing import NamedTuple
 
 SECTION_SEPARATOR = b"\x1e"
+ANSWER_SEPARATOR = b"\x1f"
 NUMBER = b"D"
 MESSAGES = b"M"
 RECEIPTS = b"R"
@@ -126,10 +129,20 @@ def pack_messages(origin: Origin, lines: list[bytes]) -> bytes:
     return origin.header + b"\n".join(lines)
 
 
-def pack_filed(origin: Origin, lines: list[tuple[bytes, bytes, bytes]]) -> bytes:
-    """Build a STORE section of lines, each (tag or b"", destination, message)."""
-    text = [b"@%b CHAT %b %b" % line if line[0] else b"CHAT %b %b" % line[1:] for line in lines]
-    return STORE + origin.header[1:] + b"\n".join(text)
+def pack_filed(header: bytes, lines: bytes, answers: bytes) -> bytes:
+    """Build a STORE section of lines and their replies; `header`: of their origin.
+
+    Both are joined by LF; replies may be none.
+    """
+    if not answers:
+        return STORE + header[1:] + lines
+    return b"%b%b%b\x1f%b" % (STORE, header[1:], lines, answers)
+
+
+def parse_filed(body: bytes) -> tuple[bytes, bytes]:
+    """Return (lines, replies) of a STORE section behind its first line."""
+    lines, _, answers = body.partition(ANSWER_SEPARATOR)
+    return lines, answers
 
 
 def pack_here(name: bytes) -> bytes:
@@ -140,6 +153,11 @@ def pack_here(name: bytes) -> bytes:
 def parse_here(section: bytes) -> bytes:
     """Return the name of a HERE section."""
     return section[1:]
+
+
+def pack_receipt(slot: int, generation: int, answered: int, text: bytes) -> bytes:
+    """Build the RECEIPTS section of replies that are joined already, and short."""
+    return b"R%d %d %d\n%b" % (slot, generation, answered, text)
 
 
 def pack_receipts(slot: int, generation: int, answered: int, lines: list[bytes]) -> list[bytes]:
@@ -162,12 +180,18 @@ def pack_room_batch(header: RoomBatch, origin: Origin, messages: list[bytes]) ->
     return b"G%d %d %d %x %b\n%b%b" % (*header, origin.header, b"\n".join(messages))
 
 
-def parse_room_batch(header: bytes, body: bytes) -> tuple[RoomBatch, bytes, list[bytes]]:
+def open_room_batch(header: bytes, body: bytes) -> tuple[RoomBatch, bytes, bytes]:
     """Return what a ROOM_BATCH section says: header, first line of its origin, messages."""
     batch, place, generation, loops, room = header[1:].split(b" ")
     origin, _, messages = body.partition(b"\n")
     numbers = (int(batch), int(place), int(generation), int(loops, 16))
-    return RoomBatch(*numbers, room), origin, messages.split(b"\n")
+    return RoomBatch(*numbers, room), origin, messages
+
+
+def parse_room_batch(header: bytes, body: bytes) -> tuple[RoomBatch, bytes, list[bytes]]:
+    """As `open_room_batch`, with the messages one by one."""
+    batch, origin, messages = open_room_batch(header, body)
+    return batch, origin, messages.split(b"\n")
 
 
 def pack_reached(reached: list[tuple[int, int]]) -> bytes:

@@ -1,5 +1,7 @@
 """From where wrong passwords came, and how long nobody may try another one from there.
 
+New passwords are counted in the same way, by the account that they are for.
+
 One word for each of many cells, in shared memory, so that all workers slow the same peer and a
 worker's death forgives nothing. The keyed hash of the peer's origin says which cell is its own; two
 origins that share one share their penalty, which nobody can bring about on purpose.

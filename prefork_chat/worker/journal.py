@@ -95,11 +95,10 @@ class RoomsRecord(msgspec.Struct, array_like=True, gc=False):
     heard: list[tuple[int, int]] = []
 
 
-Line: TypeAlias = tuple[bytes, bytes, bytes]
-"""Tag or b"", destination as typed, message."""
+Filing: TypeAlias = tuple[bytes, bytes, bytes]
+"""Header of the origin; lines between accounts, to be stored once they are written; their receipts.
 
-Filing: TypeAlias = tuple[bytes, list[Line]]
-"""Header of the origin, and lines between accounts that are to be stored once they are written."""
+Lines and receipts are joined by LF, as they go to the historian; no receipts: nobody wants any."""
 
 
 class Record(msgspec.Struct, array_like=True, gc=False):
@@ -216,6 +215,11 @@ class Journal:
         deaths = deaths + 1 if reading == blamed else 1
         self._words[_DEATHS] = reading << 8 | deaths
         return reading - 1 if deaths >= MOST_DEATHS else -1
+
+    @property
+    def has_suspect(self) -> bool:
+        """True if a predecessor has died while it read somebody; asked after `suspect`."""
+        return bool(self._words[_DEATHS])
 
     def note_written(self, writes: int, taken: int) -> None:
         """Note that `writes` of the valid record are done, of the last of them `taken` bytes."""

@@ -517,7 +517,33 @@ class Loop:
             self._events.said(origin, lines if careful is None else careful.delivered(lines))
 
     def _deliver_for_history(self, origin: Origin, lines: list[bytes]) -> None:
-        """Hand over what an account says; what it says to accounts is to be stored."""
+        """Hand over what an account says; what it says to accounts is to be stored.
+
+        At once if all of it is, and has no tags; else line by line, so that it is stored in order.
+        """
+        storing = self._receipts.storing
+        present = self._clients.present
+        parts = [line.split(b" ", 2) for line in lines]
+        try:
+            connections = [present[part[1]] for part in parts]
+            is_plain = not storing.is_behind
+        except KeyError:
+            is_plain = False
+        if not is_plain or False in [each.session.registered for each in connections]:
+            self._deliver_lines_for_history(origin, lines)
+            return
+        touched = self._clients.touched
+        prefix = origin.prefix
+        for connection, part in zip(connections, parts, strict=True):
+            out = connection.out
+            if not out:
+                touched.append(connection)
+            out.append(prefix + part[2])
+        storing.arrange(origin, lines, outcomes.all_delivered([part[1] for part in parts]))
+        if self._events.is_watched:
+            self._events.said(origin, lines)
+
+    def _deliver_lines_for_history(self, origin: Origin, lines: list[bytes]) -> None:
         careful = Careful(is_for_history=True)
         for line in lines:
             self._deliver_carefully(line, origin.prefix, careful)
@@ -525,7 +551,8 @@ class Loop:
         if careful.accepted:
             self._receipts.deliveries.append((origin, [], careful.accepted))
         if careful.filed:
-            self._receipts.storing.filings.append((origin, careful.filed))
+            receipts = b"\n".join(careful.receipts)
+            self._receipts.storing.arrange(origin, careful.filed, receipts)
         if self._events.is_watched:
             self._events.said(origin, careful.delivered(lines))
 
@@ -549,7 +576,8 @@ class Loop:
             return
         self._clients.say(connection, prefix + message)
         if is_to_be_stored:
-            careful.filed.append((tag, destination, message))
+            careful.filed.append(line)
+            careful.receipts.append(outcomes.delivered(destination, tag))
         else:
             careful.accepted.append((tag, destination))
 

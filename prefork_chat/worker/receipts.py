@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from prefork_chat.worker.backlog import Backlog
     from prefork_chat.worker.clients import Clients
     from prefork_chat.worker.connection import Connection
-    from prefork_chat.worker.journal import Delivery, Line
+    from prefork_chat.worker.journal import Delivery
     from prefork_chat.worker.routes import Routes
 
 
@@ -34,14 +34,23 @@ class Careful:
     `accepted` were handed to a client, as (tag or b"", destination); `refusals` are final answers
     for their sender, to the lines `refused`; `strays` are lines for names that are not at this
     loop. If they are said by an account (`is_for_history`), those handed to accounts are `filed`
-    instead, with the message.
+    instead, as lines, with their `receipts`.
     """
 
-    __slots__ = ("accepted", "filed", "is_for_history", "refusals", "refused", "strays")
+    __slots__ = (
+        "accepted",
+        "filed",
+        "is_for_history",
+        "receipts",
+        "refusals",
+        "refused",
+        "strays",
+    )
 
     def __init__(self, *, is_for_history: bool = False) -> None:
         self.is_for_history = is_for_history
-        self.filed: list[Line] = []
+        self.filed: list[bytes] = []
+        self.receipts: list[bytes] = []
         self.accepted: list[tuple[bytes, bytes]] = []
         self.refusals: list[bytes] = []
         self.refused: list[bytes] = []
@@ -133,9 +142,10 @@ class Receipts:
 
     def release(self, receipts: list[Awaited]) -> None:
         """Confirm messages to a slow reader whose last byte the kernel has now taken."""
-        for origin, tag, name, message in receipts:
+        for awaited in receipts:
+            origin, tag, name, message = awaited
             if message:
-                self.storing.file(self, origin, [(tag, name, message)])
+                self.storing.file_late(self, awaited)
                 continue
             self.delivered += 1
             if not origin.is_quiet:

@@ -2,8 +2,8 @@
 
 `Registrar.answer` runs in one thread of the worker, the accounts clerk's (see `clerk`), which may
 block: it hashes, reads and writes accounts.db, and asks the machine for its users. It decides what
-a verdict means for who asked, and that wrong passwords are slowed. It must not touch connections or
-sessions.
+a verdict means for who asked, and that wrong passwords are slowed, as are new ones for the same
+account: each costs a hash, for which all others wait. It must not touch connections or sessions.
 
 While accounts.db cannot be used every question about it is answered INTERNAL, which the log says
 once, and it is tried anew with each question: guests, whose names are surely nobody's, never come
@@ -60,9 +60,9 @@ class Registrar:
         assert isinstance(question, Authenticate | SetPassword)
         if self._is_guest(question, inquiry.peer):
             return self._admit(question, is_owner=False)
-        wait_seconds = self._penalties.wait_seconds(inquiry.peer.origin, monotonic())
-        if wait_seconds and question.password:
-            return Later(wait_seconds, Refuse(outcomes.guessed_too_often(question)))
+        later = self._later(question, inquiry.peer)
+        if later is not None:
+            return later
         if self._accounts is None:
             self._accounts = Accounts(self._state_dir, self._logins, self._names.add)
         try:
@@ -78,6 +78,18 @@ class Registrar:
         self._note_success()
         return answer
 
+    def _later(self, question: Authenticate | SetPassword, peer: Peer) -> Later | None:
+        """Say how long a question has to wait, because of others before it."""
+        now = monotonic()
+        wait_seconds = self._penalties.wait_seconds(peer.origin, now)
+        if wait_seconds and question.password:
+            return Later(wait_seconds, Refuse(outcomes.guessed_too_often(question)))
+        if isinstance(question, SetPassword):
+            wait_seconds = self._penalties.wait_seconds(_changes_of(question), now)
+            if wait_seconds:
+                return Later(wait_seconds, Refuse(outcomes.changed_too_often(question)))
+        return None
+
     def _answer(
         self, accounts: Accounts, question: Authenticate | SetPassword, peer: Peer
     ) -> Answer:
@@ -92,6 +104,7 @@ class Registrar:
             return Refuse(outcomes.not_authenticated(question))
         verdict = accounts.set_password(*who, is_owner=question.is_owner)
         if verdict is Verdict.OWNER:
+            self._penalties.punish(_changes_of(question), monotonic())
             return Enrol(question.tag)
         if verdict is Verdict.RESERVED:
             return Refuse(outcomes.reserved(question))
@@ -128,3 +141,8 @@ class Registrar:
         if self._has_failed:
             self._has_failed = False
             self._log.info(log.ACCOUNTS_RECOVERED)
+
+
+def _changes_of(question: SetPassword) -> bytes:
+    """Return under what the changes of an account's password are counted: no peer is called so."""
+    return b"PASS " + question.key

@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 
     from prefork_chat.inheritance import Inheritance
     from prefork_chat.worker.connection import Connection
-    from prefork_chat.worker.journal import Filing, Line
+    from prefork_chat.worker.journal import Filing
     from prefork_chat.worker.receipts import Receipts
     from prefork_chat.worker.routes import Routes
 
@@ -35,7 +35,7 @@ MOST_BEHIND: Final = 4
 class Storing:
     """The messages of this turn that are to be stored once they are written.
 
-    The loop appends to `filings` what it has put into clients' `out`: an origin and its lines.
+    The loop has `arrange` note in `filings` what it has put into clients' `out`.
     """
 
     __slots__ = ("_limit_bytes", "_routes", "filings", "is_on")
@@ -44,7 +44,7 @@ class Storing:
         self.is_on = inheritance.config.history.enabled
         self._limit_bytes = MOST_BEHIND * inheritance.config.limits.outbox_bytes
         self._routes = routes
-        self.filings: list[tuple[Origin, list[Line]]] = []
+        self.filings: list[Filing] = []
 
     @property
     def is_behind(self) -> bool:
@@ -56,41 +56,66 @@ class Storing:
         if self.is_on:
             self._routes.historian.add(envelope.pack_here(connection.session.name))
 
+    def arrange(self, origin: Origin, lines: list[bytes], receipts: bytes) -> None:
+        """Have these lines of an origin filed when they are written, with their receipts."""
+        answers = b"" if origin.is_quiet else receipts
+        self.filings.append((origin.header, b"\n".join(lines), answers))
+
     def record(self) -> list[Filing]:
         """Return what `settle` will file, for the turn's record."""
-        return [(origin.header, lines) for origin, lines in self.filings]
+        return self.filings.copy()
 
     def restore(self, filings: Iterable[Filing]) -> None:
         """Take over what a predecessor had to file."""
-        self.filings += [(Origin.parse(header[:-1]), lines) for header, lines in filings]
+        self.filings += filings
 
     def settle(self, receipts: Receipts) -> None:
         """File what was written; wait for slow readers; refuse for the gone."""
-        for origin, lines in self.filings:
-            if not receipts.unsent and not receipts.doubtful:
-                self.file(receipts, origin, lines)
-                continue
-            taken: list[Line] = []
-            failures: list[bytes] = []
-            for tag, name, message in lines:
-                key = fold(name)
-                connection = receipts.unsent.get(key)
-                if key in receipts.doubtful:
-                    failures.append(outcomes.undelivered(Code.UNSURE, name, tag))
-                elif connection is None:
-                    taken.append((tag, name, message))
-                elif connection.backlog is not None:
-                    connection.backlog.await_receipt(Awaited(origin, tag, name, message))
-                else:
-                    failures.append(outcomes.undelivered(Code.NOUSER, name, tag))
-            if taken:
-                self.file(receipts, origin, taken)
-            if failures:
-                receipts.answer(origin, len(failures), failures)
+        is_plain = not receipts.unsent and not receipts.doubtful
+        for filing in self.filings:
+            if is_plain:
+                self._file(receipts, *filing)
+            else:
+                self._settle_carefully(receipts, *filing)
         self.filings.clear()
 
-    def file(self, receipts: Receipts, origin: Origin, lines: list[Line]) -> None:
-        """Have lines stored whose bytes the kernel has, and then confirmed."""
-        receipts.delivered += len(lines)
+    def _settle_carefully(
+        self, receipts: Receipts, header: bytes, lines: bytes, answers: bytes
+    ) -> None:
+        """Settle line by line."""
+        origin = Origin.parse(header[:-1])
+        taken: list[bytes] = []
+        confirmations: list[bytes] = []
+        failures: list[bytes] = []
+        for line in lines.split(b"\n"):
+            tag, name, message = envelope.parse_line(line)
+            key = fold(name)
+            connection = receipts.unsent.get(key)
+            if key in receipts.doubtful:
+                failures.append(outcomes.undelivered(Code.UNSURE, name, tag))
+            elif connection is None:
+                taken.append(line)
+                confirmations.append(outcomes.delivered(name, tag))
+            elif connection.backlog is not None:
+                connection.backlog.await_receipt(Awaited(origin, tag, name, message))
+            else:
+                failures.append(outcomes.undelivered(Code.NOUSER, name, tag))
+        if taken:
+            told = b"\n".join(confirmations) if answers else b""
+            self._file(receipts, header, b"\n".join(taken), told)
+        if failures:
+            receipts.answer(origin, len(failures), failures)
+
+    def file_late(self, receipts: Receipts, awaited: Awaited) -> None:
+        """Have a line stored whose last byte the kernel has taken now, and then confirmed."""
+        origin, tag, name, message = awaited
+        line = (
+            (b"@%b CHAT %b %b" % (tag, name, message)) if tag else b"CHAT %b %b" % (name, message)
+        )
+        answer = b"" if origin.is_quiet else outcomes.delivered(name, tag)
+        self._file(receipts, origin.header, line, answer)
+
+    def _file(self, receipts: Receipts, header: bytes, lines: bytes, answers: bytes) -> None:
+        receipts.delivered += lines.count(b"\n") + 1
         receipts.has_answered = True
-        self._routes.historian.add(envelope.pack_filed(origin, lines))
+        self._routes.historian.add(envelope.pack_filed(header, lines, answers))

@@ -117,7 +117,7 @@ def test_the_same_is_said_whether_there_is_such_an_account_or_not(house: Daemon)
 def test_without_accounts_names_are_everybody_s(start_daemon: StartDaemon, tmp_path: Path) -> None:
     state_dir = tmp_path / "state"
     register(start_daemon(state_dir=state_dir), "alice")
-    without = start_daemon(state_dir=state_dir, accounts_enabled=False)
+    without = start_daemon(state_dir=state_dir, accounts_enabled=False, history_enabled=False)
     alice = without.join("alice")
     expect_refusal(alice, f"PASS {PASSWORD}", "DENIED")
     expect_refusal(without.connect(), f"JOIN alice {PASSWORD}", "DENIED")
@@ -299,6 +299,21 @@ def test_many_guesses_at_once_are_answered_slowly_or_not_at_all(house: Daemon) -
         client.expect("OK PING 1")
     assert set(codes) == {"AUTH", "RATE"}
     assert codes.count("AUTH") <= 12
+
+
+def test_new_passwords_for_one_account_are_slowed_and_others_are_not(house: Daemon) -> None:
+    alice, bob = house.join("alice", 0), house.join("bob", 1)
+    alice.ask(f"PASS {PASSWORD}", "OK PASS")
+    started = time.monotonic()
+    for n in range(3):
+        alice.ask(f"PASS {PASSWORD} {n}", "OK PASS")
+    assert time.monotonic() - started >= 0.25 + 0.5 + 1
+    started = time.monotonic()
+    bob.ask(f"PASS {PASSWORD}", "OK PASS")
+    assert time.monotonic() - started < 1
+    alice.leave()
+    again = house.connect(1)
+    again.ask(f"JOIN alice {PASSWORD} 2", "OK JOIN alice")  # the name is not locked
 
 
 # What is kept secret

@@ -9,8 +9,10 @@ import pytest
 from prefork_chat.history.archive import Archive
 from prefork_chat.history.reading import Reader
 from prefork_chat.history.schema import FILE_NAME
+from tests.history.talk import sort_all
 
 if TYPE_CHECKING:
+    import sqlite3
     from collections.abc import Iterator
     from pathlib import Path
 
@@ -32,5 +34,25 @@ def archive(path: Path) -> Iterator[Archive]:
 @pytest.fixture
 def reader(path: Path, archive: Archive) -> Iterator[Reader]:
     reader = Reader(path)
+    yield reader
+    reader.close()
+
+
+class _SortingReader(Reader):
+    """Has everything sorted before it looks."""
+
+    def __init__(self, path: Path, archive: Archive) -> None:
+        super().__init__(path)
+        self._archive = archive
+
+    def connection(self) -> sqlite3.Connection:
+        sort_all(self._archive)
+        return super().connection()
+
+
+@pytest.fixture(params=["in the tail", "sorted"])
+def any_reader(request: pytest.FixtureRequest, path: Path, archive: Archive) -> Iterator[Reader]:
+    """Wherever the messages are, one reads the same."""
+    reader = _SortingReader(path, archive) if request.param == "sorted" else Reader(path)
     yield reader
     reader.close()

@@ -4,6 +4,9 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from prefork_chat.history.search import Indexer
+from prefork_chat.history.sorting import Sorter
+
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
@@ -13,17 +16,31 @@ if TYPE_CHECKING:
 
 def say(archive: Archive, sender: str, recipient: str, *texts: str, time_ms: int = 1) -> list[int]:
     """Store messages, in one transaction; names in upper case are keys in lower case."""
-    with archive.transaction():
-        return [
-            archive.add(time_ms, person(archive, sender), person(archive, recipient), text)
-            for text in texts
-        ]
+    with archive.transaction(time_ms):
+        lines = [b"CHAT %b %b" % (recipient.encode(), text.encode()) for text in texts]
+        person(archive, recipient)
+        first = archive.add(person(archive, sender), b"\n".join(lines))
+    return list(range(first, first + len(texts)))
 
 
 def say_in_room(archive: Archive, sender: str, room: str, *texts: str) -> list[int]:
-    with archive.transaction():
-        who, where = person(archive, sender), person(archive, room)
-        return [archive.add_to_room(1, who, where, text) for text in texts]
+    with archive.transaction(1):
+        lines = "\n".join(texts).encode()
+        first = archive.add(person(archive, sender), lines, person(archive, room))
+    return list(range(first, first + len(texts)))
+
+
+def sort_all(archive: Archive) -> None:
+    sorter = Sorter(archive)
+    while sorter.is_behind:
+        sorter.advance()
+
+
+def index_all(archive: Archive) -> None:
+    sort_all(archive)
+    indexer = Indexer(archive)
+    while indexer.is_behind:
+        indexer.advance()
 
 
 def person(archive: Archive, name: str) -> int:

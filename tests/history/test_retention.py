@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 from prefork_chat.history.reading import Range, Reader
 from prefork_chat.history.retention import DAY_MS, Retention
 from prefork_chat.history.search import Indexer, find
-from tests.history.talk import numbered, person, say, texts
+from tests.history.talk import numbered, person, say, sort_all, texts
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -18,6 +18,7 @@ if TYPE_CHECKING:
 def test_messages_older_than_the_bound_go(archive: Archive, reader: Reader) -> None:
     say(archive, "alice", "bob", *(f"old {n}" for n in range(600)), time_ms=5 * DAY_MS)
     say(archive, "alice", "bob", "new one", time_ms=8 * DAY_MS)
+    sort_all(archive)
     indexer = Indexer(archive)
     indexer.advance()  # some are indexed, some are not
     retention = Retention(archive, days=2, most_bytes=0)
@@ -44,6 +45,7 @@ def test_the_oldest_go_when_there_are_too_many_bytes_and_the_file_shrinks(
 ) -> None:
     for _ in range(20):
         say(archive, "alice", "bob", *("x" * 900 for _ in range(250)))
+    sort_all(archive)
     archive.connection.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchall()
     size = path.stat().st_size
     retention = Retention(archive, days=0, most_bytes=1_000_000)
@@ -59,9 +61,10 @@ def test_the_oldest_go_when_there_are_too_many_bytes_and_the_file_shrinks(
 
 def test_what_waited_for_somebody_too_long_goes(archive: Archive) -> None:
     ids = say(archive, "alice", "bob", *numbered(3), time_ms=1)
-    bob = person(archive, "bob")
+    alice, bob = person(archive, "alice"), person(archive, "bob")
     with archive.transaction():
-        archive.await_arrival(bob, ids)
+        archive.await_arrival(bob, alice, zip(ids, numbered(3), strict=True))
+    sort_all(archive)
     assert Retention(archive, days=1, most_bytes=0).advance(3 * DAY_MS)
     assert not archive.pending(bob, 9)
 
@@ -72,6 +75,7 @@ def test_a_clock_that_was_set_back_costs_nothing_that_is_new(
     say(archive, "alice", "bob", "old", time_ms=1)
     say(archive, "alice", "bob", "new", time_ms=9 * DAY_MS)
     say(archive, "alice", "bob", "with the clock set back", time_ms=2)
+    sort_all(archive)
     while Retention(archive, days=2, most_bytes=0).advance(9 * DAY_MS):
         pass
     assert texts(reader.everything("bob", (), Range())) == ["new", "with the clock set back"]

@@ -9,19 +9,13 @@ import pytest
 from prefork_chat.history import search
 from prefork_chat.history.reading import Range, Reader
 from prefork_chat.history.search import Indexer, find
-from tests.history.talk import numbered, say, say_in_room, texts
+from tests.history.talk import index_all, numbered, say, say_in_room, sort_all, texts
 
 if TYPE_CHECKING:
     from prefork_chat.history.archive import Archive
 
 
-def index_all(archive: Archive) -> None:
-    indexer = Indexer(archive)
-    while indexer.is_behind:
-        indexer.advance()
-
-
-@pytest.fixture(params=["indexed", "not yet indexed"])
+@pytest.fixture(params=["indexed", "sorted", "in the tail"])
 def told(request: pytest.FixtureRequest, archive: Archive) -> None:
     say(archive, "alice", "bob", "The Zürich train leaves at 9:15", "no, at 10")
     say(archive, "carol", "dave", "the zurich train is a secret")
@@ -29,6 +23,8 @@ def told(request: pytest.FixtureRequest, archive: Archive) -> None:
     say_in_room(archive, "carol", "#dev", "build the TRAIN model")
     if request.param == "indexed":
         index_all(archive)
+    elif request.param == "sorted":
+        sort_all(archive)
 
 
 @pytest.mark.usefixtures("told")
@@ -73,6 +69,7 @@ def test_the_index_is_brought_up_in_small_steps(
 ) -> None:
     monkeypatch.setattr(search, "STEP_ROWS", 2)
     say(archive, "alice", "bob", *numbered(5))
+    sort_all(archive)
     indexer = Indexer(archive)
     steps = 0
     while indexer.is_behind:

@@ -1,0 +1,87 @@
+r"""The tail of the history: the newest batches, as they came.
+
+What is committed must be safe and readable at once, but need not be in every table at once. So a
+batch goes into the file as one blob, which costs a tenth of what its rows would; `sorting` makes
+rows of it later, many at a time, when there is nothing else to do. Until then who reads goes
+through it: ids in the tail are higher than all that are sorted.
+
+    body    = (RS section)+                             RS = 0x1e
+    section = sender LF line *(LF line)                 to people: each line as its sender wrote it,
+                                                        `["@" tag SP] "CHAT" SP recipient SP text`
+            | sender SP room LF text *(LF text)         to a room
+    sender, room = decimal numbers of `people`
+
+Pure: bytes in, values out. Bodies are written by us alone, so a malformed one is a bug and raises.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Final
+
+if TYPE_CHECKING:
+    from collections.abc import Collection, Iterator
+
+_SEPARATOR: Final = b"\x1e"
+
+
+def section(sender: int, lines: bytes, room: int = 0) -> bytes:
+    """Build a section of somebody's lines, joined by LF."""
+    if room:
+        return b"\x1e%d %d\n%b" % (sender, room, lines)
+    return b"\x1e%d\n%b" % (sender, lines)
+
+
+def count(lines: bytes) -> int:
+    """Return how many lines there are."""
+    return lines.count(b"\n") + 1
+
+
+def sections(body: bytes) -> Iterator[tuple[int, int, list[bytes]]]:
+    """Give (sender, room or 0, lines) of each section, in order."""
+    for part in body[1:].split(_SEPARATOR):
+        header, *lines = part.split(b"\n")
+        sender, _, room = header.partition(b" ")
+        yield int(sender), int(room or 0), lines
+
+
+def words(line: bytes) -> tuple[bytes, bytes]:
+    """Return (recipient as typed, text) of a line to somebody."""
+    if line.startswith(b"@"):
+        line = line[line.index(b" ") + 1 :]
+    _, recipient, text = line.split(b" ", 2)
+    return recipient, text
+
+
+def select(
+    first: int, body: bytes, numbers: Collection[int], keys: Collection[bytes]
+) -> Iterator[tuple[int, int, int, list[bytes]]]:
+    """Give (id of the first line, sender, room, lines) of some sections, in order.
+
+    They are all that have to do with somebody of these numbers and keys, and maybe others; at the
+    rest of the body nothing looks but a search for bytes.
+    """
+    lowered = body.lower()
+    places: set[int] = set()
+    for number in numbers:
+        places.update(_starts(body, b"\x1e%d\n" % number, 0))
+        places.update(_starts(body, b" %d\n" % number, 0))
+    for key in keys:
+        places.update(_starts(lowered, b" %b " % key, 0))
+    id_ = first
+    counted = 0
+    for start in sorted(places):
+        end = body.find(_SEPARATOR, start + 1)
+        # Every line before has its LF, and the header of its section in place of the last one.
+        id_ += body.count(b"\n", counted, start)
+        counted = start
+        for sender, room, lines in sections(body[start : end if end > 0 else None]):
+            yield id_, sender, room, lines
+
+
+def _starts(body: bytes, sought: bytes, place: int) -> Iterator[int]:
+    """Give where sections begin in which something is found, each once."""
+    while (place := body.find(sought, place)) >= 0:
+        yield body.rindex(_SEPARATOR, 0, place + 1)
+        place = body.find(_SEPARATOR, place + 1)
+        if place < 0:
+            return
