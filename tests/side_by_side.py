@@ -81,7 +81,8 @@ def main(arguments: list[str]) -> int:
         print(output, end="", flush=True)
     if not any(codes):
         return 0
-    failed = [test for n in PROCESSES for test in failed_tests(_ROOT / _REPORT.format(n))]
+    reports = [_ROOT / _REPORT.format(process) for process in PROCESSES]
+    failed = [test for report in reports for test in failed_tests(report)]
     if not failed or len(failed) > MOST_UNSTEADY or any(code > 1 for code in codes):
         return 1
     print("\nonce more, alone:", *failed, sep="\n  ", flush=True)
@@ -111,11 +112,12 @@ def _start(process: int, claims: str, arguments: list[str]) -> subprocess.Popen[
 
 def failed_tests(report: Path) -> list[str]:
     """Return the tests of a JUnit report that failed, or whose fixtures did, as pytest's ids."""
-    return [
+    failed = [
         f"{(case.get('classname') or '').replace('.', os.sep)}.py::{case.get('name')}"
         for case in ET.fromstring(report.read_bytes()).iter("testcase")
         if case.find("failure") is not None or case.find("error") is not None
     ]
+    return list(dict.fromkeys(failed))  # one whose fixture fails, too, is there twice
 
 
 if __name__ == "__main__":
