@@ -1,10 +1,10 @@
-"""All tests in two pytest processes at once, because most of them wait most of their time.
+"""All tests in three pytest processes at once, because most of them wait half of their time.
 
 `python -m tests.side_by_side [ARGUMENT...]`, as `make test` runs it; the arguments are pytest's.
-Both processes collect the same tests in the same order, and each claims the next module that nobody
+All processes collect the same tests in the same order, and each claims the next module that nobody
 has claimed when it is done with one, so that they end at about the same time whatever is added. The
-first one's output is shown as it comes, the second's when both have ended. Coverage is measured,
-and reports for `tests/skipped.py` are left in `.cache/tests-1.xml` and `-2.xml`.
+first one's output is shown as it comes, the others' when all have ended. Coverage is measured, and
+reports for `tests/skipped.py` are left in `.cache/tests-1.xml` and so on.
 
 A few tests that fail beside others are run once more, alone. If they pass then, the run has passed,
 and they are named as *unsteady* in its last lines: somebody has to look at them, but what they are
@@ -19,6 +19,7 @@ import os
 import subprocess
 import sys
 import tempfile
+from contextlib import ExitStack
 from itertools import groupby
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
@@ -29,7 +30,9 @@ if TYPE_CHECKING:
 
     import pytest
 
-PROCESSES: Final = (1, 2)
+PROCESSES: Final = (1, 2, 3)
+"""On two processors two are busy three quarters of the time, and four make each other wait."""
+
 MOST_UNSTEADY: Final = 6
 _ROOT: Final = Path(__file__).parents[1]
 _OUTPUT: Final = ".cache/tests-{}.log"
@@ -69,31 +72,17 @@ def claimed_items(items: list[pytest.Item], claims: Path) -> Iterator[pytest.Ite
 
 
 def main(arguments: list[str]) -> int:
-    """Run both processes; return 0 if all tests of both have passed."""
-    with tempfile.TemporaryDirectory() as claims:
-        first, second = (
-            [
-                *(sys.executable, "-m", "coverage", "run", "-m", "pytest"),
-                # In one word: pytest looks for its configuration above all words that are paths.
-                *("-p", "tests.side_by_side", f"--claims={claims}"),
-                f"--junitxml={_REPORT.format(process)}",
-                *arguments,
-            ]
-            for process in PROCESSES
-        )
-        output = _ROOT / _OUTPUT.format(2)
-        with (
-            output.open("wb") as log,
-            subprocess.Popen(first, cwd=_ROOT) as shown,
-            subprocess.Popen(
-                second, cwd=_ROOT, stdin=subprocess.DEVNULL, stdout=log, stderr=subprocess.STDOUT
-            ) as kept,
-        ):
-            codes = [shown.wait(), kept.wait()]
-    print(output.read_text(encoding="utf-8", errors="replace"), end="", flush=True)
+    """Run all processes; return 0 if all tests of all of them have passed."""
+    with tempfile.TemporaryDirectory() as claims, ExitStack() as stack:
+        running = [stack.enter_context(_start(process, claims, arguments)) for process in PROCESSES]
+        codes = [process.wait() for process in running]
+    for process in PROCESSES[1:]:
+        output = (_ROOT / _OUTPUT.format(process)).read_text(encoding="utf-8", errors="replace")
+        print(output, end="", flush=True)
     if not any(codes):
         return 0
-    failed = [test for n in PROCESSES for test in failed_tests(_ROOT / _REPORT.format(n))]
+    reports = [_ROOT / _REPORT.format(process) for process in PROCESSES]
+    failed = [test for report in reports for test in failed_tests(report)]
     if not failed or len(failed) > MOST_UNSTEADY or any(code > 1 for code in codes):
         return 1
     print("\nonce more, alone:", *failed, sep="\n  ", flush=True)
@@ -104,13 +93,31 @@ def main(arguments: list[str]) -> int:
     return 0
 
 
+def _start(process: int, claims: str, arguments: list[str]) -> subprocess.Popen[bytes]:
+    """Start one of the processes; the output of all but the first goes to a file."""
+    command = [
+        *(sys.executable, "-m", "coverage", "run", "-m", "pytest"),
+        # In one word: pytest looks for its configuration above all words that are paths.
+        *("-p", "tests.side_by_side", f"--claims={claims}"),
+        f"--junitxml={_REPORT.format(process)}",
+        *arguments,
+    ]
+    if process == PROCESSES[0]:
+        return subprocess.Popen(command, cwd=_ROOT)
+    with (_ROOT / _OUTPUT.format(process)).open("wb") as log:
+        return subprocess.Popen(
+            command, cwd=_ROOT, stdin=subprocess.DEVNULL, stdout=log, stderr=subprocess.STDOUT
+        )
+
+
 def failed_tests(report: Path) -> list[str]:
     """Return the tests of a JUnit report that failed, or whose fixtures did, as pytest's ids."""
-    return [
+    failed = [
         f"{(case.get('classname') or '').replace('.', os.sep)}.py::{case.get('name')}"
         for case in ET.fromstring(report.read_bytes()).iter("testcase")
         if case.find("failure") is not None or case.find("error") is not None
     ]
+    return list(dict.fromkeys(failed))  # one whose fixture fails, too, is there twice
 
 
 if __name__ == "__main__":

@@ -41,6 +41,7 @@ def test_what_failed_is_read_from_a_report(tmp_path: Path) -> None:
         "<testsuites><testsuite>"
         '<testcase classname="tests.chat.test_a" name="test_good"/>'
         '<testcase classname="tests.chat.test_a" name="test_bad[x-1]"><failure/></testcase>'
+        '<testcase classname="tests.chat.test_a" name="test_bad[x-1]"><error/></testcase>'
         '<testcase classname="tests.daemon.test_b" name="test_worse"><error/></testcase>'
         '<testcase classname="tests.daemon.test_b" name="test_left_out"><skipped/></testcase>'
         "</testsuite></testsuites>",

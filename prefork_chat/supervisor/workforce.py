@@ -56,7 +56,8 @@ if TYPE_CHECKING:
     from prefork_chat.supervisor.stopping import Stop
 
 _IN_ORDER: Final = (Ending.RETIRED, Ending.STOPPED, Ending.LEFT)
-_SERVING: Final = (WorkerState.READY, WorkerState.RETIRING)
+_HAS_SERVED: Final = (WorkerState.READY, WorkerState.RETIRING, WorkerState.STOPPING)
+"""One that retires soon may have ended before its first state is looked at."""
 
 
 class Workforce:
@@ -252,7 +253,7 @@ class Workforce:
         log.info(WORKER_SPAWNED, pid=pid)
 
     def _read_state(self, child: Child) -> None:
-        if self._table.row(child.p_id)[STATE] not in _SERVING:
+        if self._table.row(child.p_id)[STATE] not in _HAS_SERVED:
             return
         if self.children.became_ready(child.p_id):
             took = (time.monotonic_ns() - child.forked_ns) / NANOSECONDS

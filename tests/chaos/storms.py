@@ -29,6 +29,7 @@ if TYPE_CHECKING:
     from tests.harness.daemon import Daemon, StartDaemon
 
 _POLL_SECONDS: Final = 0.005
+_MOMENT_SECONDS: Final = 0.25
 
 _VISITORS: Final = 20
 """Who leave and come while there is one worker more: some of them come to it."""
@@ -395,10 +396,19 @@ STORMS: Final[Mapping[str, Storm]] = {
 }
 
 
-def rage(start_daemon: StartDaemon, folder: Path, name: str, seconds: float, seed: int) -> Outcome:
+def rage(
+    start_daemon: StartDaemon,
+    folder: Path,
+    name: str,
+    seconds: float,
+    seed: int,
+    *,
+    patience_seconds: float = 0.0,
+) -> Outcome:
     """Start a daemon, let the storm `name` rage for `seconds`; wait until all is quiet again.
 
-    `folder` is for its socket.
+    `folder` is for its socket. If no worker has ended by then, the storm goes on until one has, for
+    at most `patience_seconds` more.
     """
     storm = STORMS[name]
     rng = random.Random(seed)
@@ -414,7 +424,12 @@ def rage(start_daemon: StartDaemon, folder: Path, name: str, seconds: float, see
                 crowd.gather(members[first : first + size], b"#%d.%d" % (size, first))
         site = Site(daemon, crowd, rng)
         start = time.monotonic()
-        crowd.talk(seconds, storm.acts(site))
+        acts = storm.acts(site)
+        crowd.talk(seconds, acts)
+        while not daemon.log.events(log.WORKER_EXITED):
+            if time.monotonic() >= start + seconds + patience_seconds:
+                break
+            crowd.talk(_MOMENT_SECONDS, acts)
         elapsed = time.monotonic() - start
         crowd.finish()
         crowd.close()

@@ -18,8 +18,11 @@ if TYPE_CHECKING:
     from tests.harness.daemon import StartDaemon
 
 SECONDS: Final = 2.0
-LONGER: Final = {"upgrade": 8.0, "resize": 5.0, "rooms-resize": 5.0, "rooms-resize-kill": 5.0}
+LONGER: Final = {"upgrade": 3.0, "resize": 3.0, "rooms-resize": 3.0, "rooms-resize-kill": 3.0}
 """For what takes seconds itself where the processor is shared."""
+
+PATIENCE_SECONDS: Final = 20.0
+"""Until the first worker has ended, on a machine that is busy with much else."""
 
 FEWEST_MESSAGES: Final = 1000
 """Far below what the slowest machine does in that time: only that they talked at all."""
@@ -28,7 +31,8 @@ FEWEST_MESSAGES: Final = 1000
 @pytest.mark.parametrize("name", [name for name in STORMS if name != "calm"])
 def test_a_storm_passes_unnoticed(start_daemon: StartDaemon, tmp_path: Path, name: str) -> None:
     seconds = LONGER.get(name, SECONDS)
-    outcome = rage(start_daemon, tmp_path, name, seconds, seed=random.randrange(1_000_000))
+    seed = random.randrange(1_000_000)
+    outcome = rage(start_daemon, tmp_path, name, seconds, seed, patience_seconds=PATIENCE_SECONDS)
     print(outcome)
     assert not outcome.account.troubles
     assert not outcome.leaks

@@ -8,7 +8,6 @@ it and fails unless everything is gone.
 
 from __future__ import annotations
 
-import os
 import signal
 import sys
 from collections.abc import Callable, Iterator, Mapping
@@ -155,9 +154,8 @@ class Daemon(Program):
         return int(self.log.events(log.WORKER_SPAWNED, p_id=p_id)[-1]["generation"])
 
     def kill_worker(self, p_id: int) -> None:
-        """Kill the worker with SIGKILL, which the log may tell; return at once."""
-        self.log.expect(*_KILLED)
-        os.kill(self.worker_pid(p_id), signal.SIGKILL)
+        """Kill the worker with SIGKILL, which the log may tell, once it has one that lives."""
+        until(lambda: self.strike(self.worker_pid(p_id)), f"worker {p_id} to live")
 
     def strike(self, pid: int, number: signal.Signals = signal.SIGKILL) -> bool:
         """Send a signal to one of our workers, if it still lives; say whether."""

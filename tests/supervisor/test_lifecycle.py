@@ -193,6 +193,15 @@ def test_retired_worker_is_replaced_at_once_and_never_throttled(start_daemon: St
     assert daemon.stop() == 0
 
 
+def test_a_worker_that_retires_before_it_is_looked_at_has_not_crashed(
+    start_daemon: StartDaemon,
+) -> None:
+    daemon = start_daemon("retire_unseen", server={"workers": 1}, respawn=IMPATIENT)
+    daemon.wait_for("worker.exited", count=5, meaning="retired")
+    assert not daemon.events("worker.throttled")
+    assert daemon.stop() == 0
+
+
 def test_journals_are_a_loops_own_and_outlive_its_worker(start_daemon: StartDaemon) -> None:
     daemon = start_daemon("write_journal", server={"workers": 2, "threads": 3})
     for p_id in range(2):

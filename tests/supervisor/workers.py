@@ -106,6 +106,12 @@ def retire(inheritance: Inheritance) -> int:
     return 0
 
 
+def retire_unseen(inheritance: Inheritance) -> int:
+    """Have been ready and retired before the supervisor comes to look."""
+    inheritance.table.row(inheritance.p_id)[STATE] = WorkerState.STOPPING
+    return 0
+
+
 def hang_in_start_up(inheritance: Inheritance) -> int:
     """Never become ready."""
     while True:
