@@ -195,20 +195,19 @@ class _Historian:
         taken: dict[int, int] = {}
         sections, count = ([], 0) if self._mailing.is_behind else self._peek(taken)
         last_id = self._archive.last_id if self._archive is not None else 0
-        if not count:
+        if not count and not self._mailing.is_behind:
             self._is_wary = False
         if not count and not (due and self._archive is not None):
             return False
         mark = _mark(taken)
         self._notebook.note_reading(mark)
-        if mark == self._suspect:
-            self._set_aside(sections)
-            sections = []
-            for key in due:
-                del self._callers[key]
-            due = []
-        if not self._store(sections, due, taken):
-            self._batches.carry_out_without(sections)
+        carry_out_without = self._batches.carry_out_without
+        if is_suspect := mark == self._suspect:
+            reason = "it has ended the historian again and again"
+            self._put_aside(envelope.SECTION_SEPARATOR.join(sections), reason)
+            carry_out_without = self._batches.give_up
+        if not self._store(sections, due, taken, is_suspect=is_suspect):
+            carry_out_without(sections)
             self._note(taken)
         self._taken.update(taken)
         for _ in range(count):
@@ -251,15 +250,23 @@ class _Historian:
                 break
         return sections, count
 
-    def _store(self, sections: list[bytes], due: list[bytes], taken: dict[int, int]) -> bool:
-        """Commit the batch; False, and nothing of it has happened, if that cannot be."""
+    def _store(
+        self, sections: list[bytes], due: list[bytes], taken: dict[int, int], *, is_suspect: bool
+    ) -> bool:
+        """Commit the batch; False, and nothing of it has happened, if that cannot be.
+
+        Of a suspect one nothing is stored but that it is dealt with, and nobody is called.
+        """
         archive = self._archive
         if archive is None or self._upkeep is None:
             return False
         self._upkeep.expect()
         try:
             with archive.transaction(_now_ms()):
-                self._batches.carry_out(archive, sections, due)
+                if is_suspect:
+                    self._batches.give_up(sections)
+                else:
+                    self._batches.carry_out(archive, sections, due)
                 archive.note_turn(self._taken | taken, self._mailing.compose())
         except sqlite3.Error as error:
             self._mailing.discard()
@@ -278,15 +285,6 @@ class _Historian:
     def _note(self, taken: dict[int, int]) -> None:
         """Write down, where the daemon's memory lasts, what could not be written into the file."""
         self._notebook.commit(Record(0, list(taken.items()), datagrams=self._mailing.compose()))
-
-    def _set_aside(self, sections: list[bytes]) -> None:
-        """Store nothing of a datagram that has ended too many of us.
-
-        Its senders are answered as when nothing can be stored.
-        """
-        reason = "it has ended the historian again and again"
-        self._put_aside(envelope.SECTION_SEPARATOR.join(sections), reason)
-        self._batches.give_up(sections)
 
     def _put_aside(self, data: bytes, reason: str) -> None:
         """Keep what cannot be stored, for who looks for the bug; tell the operator."""

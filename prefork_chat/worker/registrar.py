@@ -104,7 +104,8 @@ class Registrar:
             return Refuse(outcomes.not_authenticated(question))
         verdict = accounts.set_password(*who, is_owner=question.is_owner)
         if verdict is Verdict.OWNER:
-            self._penalties.punish(_changes_of(question), monotonic())
+            if question.is_owner:
+                self._penalties.punish(_changes_of(question), monotonic())
             return Enrol(question.tag)
         if verdict is Verdict.RESERVED:
             return Refuse(outcomes.reserved(question))

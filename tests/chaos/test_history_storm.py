@@ -20,6 +20,7 @@ from tests.chaos.crowd import Crowd, Manner
 from tests.daemon.registered import PASSWORD, register
 from tests.daemon.test_history import come
 from tests.daemon.test_killed_historian import FAST_RESPAWN, kill_historian
+from tests.harness.waiting import until
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -34,10 +35,11 @@ MESSAGES: Final = 300
 
 
 def texts(daemon: Daemon) -> Counter[str]:
-    """Return what the history has, by text, and how often."""
+    """Return what the history has, once all is sorted, by text, and how often."""
     with closing(Reader(daemon.directory.parent / "state" / FILE_NAME)) as reader:
-        rows = reader.connection().execute("SELECT text FROM messages")
-        return Counter(text for (text,) in rows)
+        execute = reader.connection().execute
+        until(lambda: execute("SELECT count(*) FROM tail").fetchone() == (0,), "all to be sorted")
+        return Counter(text for (text,) in execute("SELECT text FROM messages"))
 
 
 def kill_one(daemon: Daemon, number: int) -> None:
