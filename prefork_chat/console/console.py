@@ -157,7 +157,8 @@ class Console:
         except PreforkChatError as error:
             waited = time.monotonic() - self._gone_at
             if waited >= self._manner.wait_seconds:
-                raise NotRunning(f"the daemon has gone: {error}") from error
+                reason = "it has not come again" if isinstance(error, NotRunning) else error
+                raise NotRunning(f"the daemon has gone: {reason}") from error
         else:
             self._screen.show([f"-- {display.clock()} again: {_introduce(self._link)[3:]}"])
 
