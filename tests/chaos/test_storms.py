@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
     from tests.harness.daemon import StartDaemon
 
-SECONDS: Final = 2.0
+SECONDS: Final = 1.5
 LONGER: Final = {"upgrade": 3.0, "resize": 3.0, "rooms-resize": 3.0, "rooms-resize-kill": 3.0}
 """For what takes seconds itself where the processor is shared."""
 

@@ -288,6 +288,7 @@ def test_who_guesses_is_slowed_at_every_worker_and_others_are_not(house: Daemon)
     guest.expect("CHAT alice hi")
 
 
+@pytest.mark.slow
 def test_many_guesses_at_once_are_answered_slowly_or_not_at_all(house: Daemon) -> None:
     register(house, "alice")
     clients = [house.connect(n % 2) for n in range(24)]

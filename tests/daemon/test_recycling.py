@@ -37,6 +37,7 @@ def test_clients_are_served_while_one_worker_after_the_other_is_replaced(
     assert not daemon.log.events(log.WORKER_THROTTLED)
 
 
+@pytest.mark.slow
 def test_workers_are_not_replaced_all_together(start_daemon: StartDaemon) -> None:
     """Without jitter all come to their limit in the same round (uwsgi #648)."""
     daemon = start_recycling(start_daemon)
