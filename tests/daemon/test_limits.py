@@ -11,7 +11,7 @@ import pytest
 from prefork_chat import log
 from prefork_chat.worker.acceptor import PAUSE_SECONDS
 from tests.harness.client import LineClient
-from tests.harness.processes import fd_count
+from tests.harness.processes import continue_process, fd_count, stop_process
 from tests.harness.waiting import until
 
 if TYPE_CHECKING:
@@ -30,6 +30,23 @@ def test_a_full_server_says_so_and_takes_the_next_when_one_has_gone(
             outside.expect_end()
     inside[0].ask("CHAT p3 still here?", "OK CHAT p3")
     inside[1].leave()
+    until(lambda: is_let_in(daemon), "a place to be free")
+
+
+def test_of_a_crowd_that_comes_at_once_as_many_are_let_in_as_there_are_places(
+    start_daemon: StartDaemon,
+) -> None:
+    daemon = start_daemon(max_clients=4, workers=1)
+    stop_process(daemon.worker_pid(0))
+    crowd = [LineClient.connect(daemon.addresses[0]) for _ in range(10)]
+    continue_process(daemon.worker_pid(0))
+    first_lines = [client.read_line() for client in crowd]
+    assert sum(line.startswith("OK HELO") for line in first_lines) == 4
+    for line, client in zip(first_lines, crowd, strict=True):
+        if not line.startswith("OK HELO"):
+            assert line.startswith("ERR HELO FULL")
+            client.expect_end()
+        client.close()
     until(lambda: is_let_in(daemon), "a place to be free")
 
 
