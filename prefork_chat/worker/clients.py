@@ -4,7 +4,7 @@ Decides which epoll events a client socket is registered for, and keeps the four
 connection in step: by file descriptor (events), by slot (receipts), and by name, apart for those
 whose sockets take bytes (delivery, the fast way) and those that read too slowly. What a client
 leaves behind, its name, its backlog's file, its slot, is given back only after the turn that
-decided it has been recorded. Owner: one loop; only its thread comes here, while it holds the turn.
+decided it has been recorded. Owner: one loop, in its turn.
 """
 
 from __future__ import annotations

@@ -1,6 +1,6 @@
 """One client as its loop holds it: socket, codec, session, and the lines on their way to it.
 
-A connection belongs to one loop and is touched by that loop's thread only. It is made of what
+A connection belongs to one loop and is touched in that loop's turn only. It is made of what
 outlives the process, the socket and the slot, whether the client is new or adopted. It decides
 nothing: the loop drives it. Memory counts here: ten thousand idle ones must stay small.
 """

@@ -3,8 +3,7 @@ r"""When a client goes, and in which order: answers, then the name, last words, 
 A client departs by LEAV, by end of file, by a fault that the protocol cannot survive, or by not
 saying who it is in time. Before it goes, every CHAT that it sent is answered, so `printf 'JOIN
 a\\nCHAT b hi\\n' | nc -N HOST PORT` sees its receipts. Who is sent away by the operator goes at
-once. Owner: one loop; only its thread comes here, while it holds the turn, after the turn's
-receipts are settled.
+once. Owner: one loop, in its turn, after the turn's receipts are settled.
 """
 
 from __future__ import annotations

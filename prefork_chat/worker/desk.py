@@ -5,8 +5,8 @@ names in the registry, lists who is here, says how the daemon is doing. What tak
 turn may it has a clerk find out (`inquiries`), and does what comes of that. Rooms have a desk of
 their own (`roomdesk`).
 
-Owner: one loop; only its thread comes here, while it holds the turn. Claiming and freeing take the
-registry's write semaphore, the only thing in a turn that can block.
+Owner: one loop, in its turn. Claiming and freeing take the registry's write semaphore, the only
+thing in a turn that can block.
 """
 
 from __future__ import annotations

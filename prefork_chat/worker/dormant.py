@@ -4,7 +4,7 @@ Most clients of a dead worker have nothing to say at the moment when its success
 who have should not wait until the successor has made objects of all the others. So `Adoption` lets
 those of whom nothing is to be done be dormant, and `Clients` wakes each when it speaks, is spoken
 to, or is looked for. A successor finds them as this one did: what is known of them is in their
-slots. Owner: one loop; only its thread comes here, while it holds the turn.
+slots. Owner: one loop, in its turn.
 """
 
 from __future__ import annotations

@@ -6,7 +6,7 @@ console's pair is counted, for that console to say. Answers to directives have h
 themselves, so no flood of messages keeps them away. A worker that is killed may leave a console
 without the events of its last turn; its successor tells which directives were taken.
 
-Owner: one loop; only its thread comes here, while it holds the turn.
+Owner: one loop, in its turn.
 """
 
 from __future__ import annotations

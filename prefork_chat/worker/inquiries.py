@@ -12,8 +12,8 @@ there is an answer to it, which is carried out like any other effect. So
   read is kept with the inquiry (`Inquiry.rest`). It may hold a password, so it is never handed on:
   a worker that hands over asks nothing new (`close`), and waits for the answers (`are_over`).
 
-One question of a connection is open at a time. Owner: one loop; only its thread comes here, while
-it holds the turn, but for `_receive`, which the clerks' threads call.
+One question of a connection is open at a time. Owner: one loop, in its turn, but for `_receive`,
+which the clerks' threads call.
 """
 
 from __future__ import annotations

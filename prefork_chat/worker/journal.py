@@ -8,7 +8,7 @@ told apart by absolute positions: bytes of a client by their place in its stream
 their number.
 
 Memory of its own (a memfd, made by the supervisor before the first fork, inherited by every worker
-of that p_id). Owner: the one loop (p_id, t_id) that lives; its thread, while it holds the turn.
+of that p_id). Owner: the one loop (p_id, t_id) that lives, in its turn.
 
     words     <5q>          commit: place of the valid record << 32 | its length in bytes; 0: none
                             settled: number of the last turn of which everything has been done

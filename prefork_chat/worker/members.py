@@ -4,7 +4,7 @@ A room that has members here is a `LocalRoom`; a client knows its memberships by
 What changes in a turn is part of the turn's record (`record`) and comes into force with it
 (`publish`): the words of the sessions, by which a successor finds their rooms again, and the counts
 in the registry, by which other loops find us. Entering alone raises the count at once, so that it
-is never below the truth. Owner: one loop; only its thread comes here, while it holds the turn.
+is never below the truth. Owner: one loop, in its turn.
 """
 
 from __future__ import annotations

@@ -7,7 +7,7 @@ Whoever moves to another worker (`leaving`) at that very moment may miss one.
 
 Whom the operator has banned or muted is in a file (`bans`) that is looked at when somebody joins,
 and again when the muted speaks: so both end by themselves, and hold after a restart. Owner: one
-loop; only its thread comes here, while it holds the turn.
+loop, in its turn.
 """
 
 from __future__ import annotations

@@ -1,6 +1,6 @@
 """What one loop has to say to another in this turn, and how it gets into that process's pair.
 
-One `Outbox` a destination loop; owned by the sending loop, touched by its thread only. All sections
+One `Outbox` a destination loop; owned by the sending loop, touched in its turn only. All sections
 of a turn leave in one datagram (more only above SECTION_BYTES): `compose` numbers and packs what
 the turn has so far, for its record, and `flush` sends it. A full pair is back-pressure, never loss:
 datagrams stay here in order, and the sending loop stops reading the clients that write to a

@@ -1,8 +1,7 @@
 """The rate limit: who has used up his lines a second is read later; nobody is thrown out.
 
 A token bucket for each client: `burst_lines` deep, refilled with `lines_per_second`. What he sends
-meanwhile waits in the kernel, and in the end in his own socket. Owner: one loop; only its thread
-comes here.
+meanwhile waits in the kernel, and in the end in his own socket. Owner: one loop, in its turn.
 """
 
 from __future__ import annotations

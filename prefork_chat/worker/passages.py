@@ -6,8 +6,8 @@ out what is the old one's business, and the old one sends on what is not the new
 member is under way, neither here nor elsewhere, its old loop takes no batch and no line: for the
 millisecond that it takes, they wait in the kernel.
 
-Used by `rooms`, `leaving` and `adoption`. Owner: one loop; only its thread comes here, while it
-holds the turn, and before its thread starts the main thread.
+Used by `rooms`, `leaving` and `adoption`. Owner: one loop, in its turn, and before its thread
+starts the main thread.
 """
 
 from __future__ import annotations

@@ -7,7 +7,7 @@ thousand who come at once cost each member a few lines. Who comes himself, or sw
 told who is there; who has been adopted is told anew, behind `GONE #room *`, for what had been
 collected for him is lost with his worker.
 
-Owner: one loop; only its thread comes here, while it holds the turn.
+Owner: one loop, in its turn.
 """
 
 from __future__ import annotations

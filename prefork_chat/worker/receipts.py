@@ -4,7 +4,7 @@ The loop that delivers a message answers for it, once the kernel has taken the b
 that is the promise of `OK CHAT`. What needs no write, a refusal or a name that is not here, is
 answered at once. The answer goes to the loop that has the sender's session then, wherever it was
 when the message was sent; that loop gives it to whoever holds the slot in that generation, and to
-nobody else. Owner: one loop; only its thread comes here, while it holds the turn.
+nobody else. Owner: one loop, in its turn.
 """
 
 from __future__ import annotations

@@ -2,8 +2,7 @@
 
 `chat.commands` decides what a line asks for (an effect), `chat.rooms` has the words of the answers.
 What is said goes on to `rooms`, which answers once it knows whom it has reached. Called by `desk`.
-Owner: one loop; only its thread comes here, while it holds the turn. Entering a room takes the
-registry's write semaphore.
+Owner: one loop, in its turn. Entering a room takes the registry's write semaphore.
 """
 
 from __future__ import annotations

@@ -15,8 +15,7 @@ how many. Pending batches are in every record meanwhile, and so are memberships 
 this turn's writes will reach: a successor goes on with all of it (see `transaction`). Sections
 travel in numbered datagrams, so each is dealt with once, whoever is killed.
 
-Owner: one loop; only its thread comes here, while it holds the turn. Who comes and goes, and who is
-told what is there, is `roomdesk`'s.
+Owner: one loop, in its turn. Who comes and goes, and who is told what is there, is `roomdesk`'s.
 """
 
 from __future__ import annotations

@@ -6,7 +6,7 @@ probe). It is good while that word is the same: who leaves and comes back elsewh
 found there by the next line. A name that moves while a line is under way is found gone by the
 destination loop, which sends the line on. What is for a session on its way from here to another
 loop is *held*: it goes into our own pair, to come round again, once that session is somewhere.
-Owner: one loop; only its thread comes here, while it holds the turn.
+Owner: one loop, in its turn.
 """
 
 from __future__ import annotations

@@ -2,10 +2,10 @@
 
 A log in the runtime directory, named after the session: a header, then frames that are only ever
 appended, each with one write. Removed when the client has caught up or is gone, written anew when
-it holds more of the past than of what is to come. Its frames hold the
-client's stream from `first` on without a gap, so a successor that knows how much the kernel has
-taken goes on at the byte; a frame that a kill cut off is known by its size, and then not counted.
-Owner: the loop of the client; only its thread comes here.
+it holds more of the past than of what is to come. Its frames hold the client's stream from `first`
+on without a gap, so a successor that knows how much the kernel has taken goes on at the byte; a
+frame that a kill cut off is known by its size, and then not counted. Owner: the loop of the client,
+in its turn.
 
     header   <q q q>     first: position in the stream of the first byte kept
                          answered: what ends up to there has been answered for

@@ -4,8 +4,7 @@ Messages between two accounts that are here are delivered like all others; but w
 them the loop does not answer for them: it files them with the historian, which answers once they
 are stored. What guests say or are told is nobody's history and costs nothing here. Messages for
 accounts that are away are sent to the historian in their stead (`Routes.find`), and when an account
-has joined, its loop calls for what waits for it. Owner: one loop; only its thread comes here, while
-it holds the turn.
+has joined, its loop calls for what waits for it. Owner: one loop, in its turn.
 """
 
 from __future__ import annotations

@@ -16,8 +16,7 @@ leaves after each step is what the next worker of this p_id starts from:
     settled    the record is done                Killed after: only datagrams are sent again.
 
 With `durability = "fast"` there is no record and nothing is peeked at: what was in flight when a
-worker dies is lost, its clients stay. Owner: one loop; only its thread comes here, while it holds
-the turn.
+worker dies is lost, its clients stay. Owner: one loop, in its turn.
 """
 
 from __future__ import annotations
