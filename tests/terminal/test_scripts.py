@@ -38,13 +38,6 @@ def test_a_message_is_sent_and_delivered(daemon: Daemon) -> None:
     bob.expect("CHAT cron backup done: 42 files")
 
 
-def test_an_empty_message_is_refused_and_not_passed_over(daemon: Daemon) -> None:
-    for empty in ("", "  "):
-        result = run("send", *at(daemon, "cron"), "bob", empty)
-        assert (result.returncode, result.stdout) == (2, "")
-        assert result.stderr == "prefork-chat: the message is empty: nothing was sent\n"
-
-
 def test_every_line_of_standard_input_is_a_message(daemon: Daemon) -> None:
     bob = daemon.join("bob")
     lines = [f"line {number}" for number in range(1000)]
