@@ -137,6 +137,7 @@ def test_tab_completes_and_up_brings_back(
 ) -> None:
     daemon.join("barbara")
     alice = open_chat(address_of(daemon), "alice", *flags)
+    alice.wait_for("alice>")  # what is typed before that is shown by the terminal itself
     alice.type("/ms", "Tab")
     alice.wait_for("> /msg")
     alice.type("bar", "Tab")
