@@ -43,7 +43,6 @@ def open_chat(tmux: Tmux) -> OpenChat:
         screen = tmux.open([*command, *flags], columns=columns, lines=lines, environ=environ)
         if wait:
             screen.wait_for(f"you are {name} at")
-            screen.wait_for(f"{name}>")  # what is typed before is shown by the terminal itself
         return screen
 
     return open_
