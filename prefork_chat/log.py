@@ -126,7 +126,7 @@ LINE_REJECTED: Final = "line.rejected"
 HISTORY_FAILED: Final = "history.failed"
 HISTORY_REPLACED: Final = "history.replaced"
 HISTORY_RECOVERED: Final = "history.recovered"
-HISTORY_SET_ASIDE: Final = "history.set_aside"
+HISTORY_SHELVED: Final = "history.shelved"
 # -- events: in the porter
 INGRESS_JOINED: Final = "ingress.joined"
 INGRESS_REFUSED: Final = "ingress.refused"

@@ -13,6 +13,7 @@ It relies on two private names of coverage, which the lock file holds to one ver
 from __future__ import annotations
 
 import os
+import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
@@ -32,6 +33,8 @@ def coverage_init(_plugins: Plugins, _options: TConfigurable) -> None:
     # Coverage starts in other programs before the checkout is where they look for this module.
     others = [path for path in os.environ.get(_PATH, "").split(os.pathsep) if path]
     os.environ[_PATH] = os.pathsep.join([_ROOT, *(path for path in others if path != _ROOT)])
+    # Nor is it this package that a program means that has one of this name itself.
+    sys.modules.pop("tests", None)
 
 
 def begin_anew() -> None:

@@ -289,7 +289,7 @@ class _Historian:
     def _put_aside(self, data: bytes, reason: str) -> None:
         """Keep what cannot be stored, for who looks for the bug; tell the operator."""
         path = self._path.with_name(f"{FILE_NAME}.set-aside-{time.time_ns()}")
-        self._log.error(log.HISTORY_SET_ASIDE, path=str(path), reason=reason)
+        self._log.error(log.HISTORY_SHELVED, path=str(path), reason=reason)
         flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC
         with suppress(OSError), open(os.open(path, flags, 0o600), "wb") as file:
             file.write(data)

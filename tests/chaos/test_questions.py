@@ -38,41 +38,43 @@ def test_a_kill_at_any_line_is_not_noticed_by_who_asks(
         **trap.options,
     )
     daemon.log.expect(log.WORKER_EXITED, log.WORKER_THROTTLED)
-    register(daemon, "alice")
+    register(daemon, "alice0")
     bob = daemon.join("bob")
     visits: Counter[Place] = Counter()
     client = daemon.connect()
     with trap.census(victim(daemon), visits):
-        play(client, bob, 0)
+        play(client, bob, "alice0")
     places = sorted(place for place in visits if place[0].removesuffix(".py").endswith(NEW))
     killed = 0
     for n in range(POINTS):
         place = places[n * len(places) // POINTS]
+        name = f"alice{n + 1}"  # another one: whoever changes a password again has to wait
+        register(daemon, name)
         client, before = daemon.connect(), victim(daemon)
         with trap.set_for(before, Point(*place, 1 + n % visits[place])):
-            play(client, bob, n + 1)
+            play(client, bob, name)
         until(lambda: is_served(daemon), "a worker that serves")
         killed += victim(daemon).generation > before.generation
     assert killed >= POINTS // 2
 
 
-def play(client: LineClient, bob: LineClient, number: int) -> None:
+def play(client: LineClient, bob: LineClient, name: str) -> None:
     """Ask, talk and leave, all in one go; every answer must come once and in order."""
     client.send(
         "PING 1",
-        "JOIN alice",
-        f"@j JOIN alice {PASSWORD}",
+        f"JOIN {name}",
+        f"@j JOIN {name} {PASSWORD}",
         "PING 2",
         f"PASS {PASSWORD}",
-        f"CHAT bob {number}",
+        "CHAT bob hello",
         "LEAV",
     )
     client.expect("OK PING 1")
-    client.expect_error("JOIN", "AUTH", "alice")
-    client.expect("@j OK JOIN alice", "OK PING 2", "OK PASS", "OK CHAT bob", "OK LEAV")
+    client.expect_error("JOIN", "AUTH", name)
+    client.expect(f"@j OK JOIN {name}", "OK PING 2", "OK PASS", "OK CHAT bob", "OK LEAV")
     client.expect_end()
     client.close()
-    bob.expect(f"CHAT alice {number}")
+    bob.expect(f"CHAT {name} hello")
     bob.expect_nothing()
 
 

@@ -32,7 +32,7 @@ def test_a_batch_that_ends_the_historian_again_and_again_is_set_aside(
     start_daemon: StartDaemon,
 ) -> None:
     daemon = start_daemon(workers=2, program=PROGRAM, **FAST_RESPAWN)
-    daemon.log.expect(log.ATTENDANT_EXITED, log.ATTENDANT_THROTTLED, log.HISTORY_SET_ASIDE)
+    daemon.log.expect(log.ATTENDANT_EXITED, log.ATTENDANT_THROTTLED, log.HISTORY_SHELVED)
     register(daemon, "alice", "bob", "carol", "dave")
     alice, bob, carol = come(daemon, "alice"), come(daemon, "bob"), come(daemon, "carol")
     alice.ask("CHAT bob before", "OK CHAT bob")
@@ -49,12 +49,12 @@ def test_a_batch_that_ends_the_historian_again_and_again_is_set_aside(
     assert stat.S_IMODE(file.stat().st_mode) == 0o600
     deaths = len(daemon.log.events(log.ATTENDANT_EXITED, name="historian"))
     assert 3 <= deaths <= 5
-    assert len(daemon.log.events(log.HISTORY_SET_ASIDE)) == 1
+    assert len(daemon.log.events(log.HISTORY_SHELVED)) == 1
 
 
 def test_who_has_got_a_message_that_cannot_be_stored_has_got_it(start_daemon: StartDaemon) -> None:
     daemon = start_daemon(program=PROGRAM, **FAST_RESPAWN)
-    daemon.log.expect(log.ATTENDANT_EXITED, log.ATTENDANT_THROTTLED, log.HISTORY_SET_ASIDE)
+    daemon.log.expect(log.ATTENDANT_EXITED, log.ATTENDANT_THROTTLED, log.HISTORY_SHELVED)
     register(daemon, "alice", "bob")
     alice, bob = come(daemon, "alice"), come(daemon, "bob")
     alice.send("CHAT bob poison", "CHAT bob and more")
@@ -68,13 +68,13 @@ def test_what_cannot_be_sorted_is_set_aside_and_the_rest_is_sorted(
     start_daemon: StartDaemon,
 ) -> None:
     daemon = start_daemon(program=PROGRAM)
-    daemon.log.expect(log.HISTORY_SET_ASIDE)
+    daemon.log.expect(log.HISTORY_SHELVED)
     register(daemon, "alice", "bob")
     alice, bob = come(daemon, "alice"), come(daemon, "bob")
     for text in ("before", "unsortable", "after"):
         alice.ask(f"CHAT bob {text}", "OK CHAT bob")
         bob.expect(f"CHAT alice {text}")
-    daemon.log.wait_for(log.HISTORY_SET_ASIDE)
+    daemon.log.wait_for(log.HISTORY_SHELVED)
     alice.ask("CHAT bob at last", "OK CHAT bob")
     assert stored(daemon, "bob") == ["alice before", "alice after", "alice at last"]
     (file,) = set_aside(daemon)

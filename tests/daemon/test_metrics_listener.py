@@ -35,7 +35,11 @@ def reach(address: str) -> socket.socket:
     """Connect to an address as the log tells it."""
     if address.startswith("unix:"):
         client = socket.socket(socket.AF_UNIX)
-        client.connect(address.removeprefix("unix:"))
+        try:
+            client.connect(address.removeprefix("unix:"))
+        except OSError:
+            client.close()
+            raise
         return client
     host, _, port = address.rpartition(":")
     return socket.create_connection((host, int(port)), timeout=PATIENCE_SECONDS)

@@ -96,6 +96,7 @@ def test_a_guest_is_told_to_say_who_he_is(daemon: Daemon, question: str) -> None
 def test_who_registers_a_guests_name_reads_nothing_of_the_guest(daemon: Daemon) -> None:
     with daemon.join("eve") as eve:
         eve.ask("CHAT bob a guest's secret", "OK CHAT bob stored")
+        eve.leave()  # and so her name is free
     register(daemon, "eve")
     with come(daemon, "eve") as eve:
         assert read(eve, "HIST") == []
