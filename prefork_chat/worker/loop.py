@@ -586,8 +586,7 @@ class Loop:
     def _greet_newcomers(self, now: float) -> None:
         while self._newcomers:
             connection = self._newcomers[0]
-            if not connection.is_followed:
-                self._transaction.take_up_reading(connection)
+            self._transaction.take_up_reading(connection)
             self._clients.add(connection)
             self._newcomers.popleft()  # only now: `load` must not miss it
             self._greet(connection, now)
