@@ -29,7 +29,7 @@ from prefork_chat.keeping import Keep
 from prefork_chat.registry import table
 from prefork_chat.registry.ipc import SemaphoreGone
 from prefork_chat.registry.table import WorkerState
-from prefork_chat.worker import counters, progress
+from prefork_chat.worker import progress
 from prefork_chat.worker.clients import hang_up
 from prefork_chat.worker.connection import Connection
 
@@ -69,15 +69,11 @@ _EXHAUSTED = frozenset({errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM}
 
 
 class Newcomer(NamedTuple):
-    """An accepted client. `host`: its address, empty for a Unix socket (`is_local`).
-
-    `is_followed`: its peeks go on behind the last one, see `counters`.
-    """
+    """An accepted client. `host`: its address, empty for a Unix socket."""
 
     socket: socket.SocketType
-    host: str
     is_local: bool
-    is_followed: bool
+    host: str
 
 
 class Acceptor:
@@ -103,12 +99,8 @@ class Acceptor:
         self._retire_after = _draw_limit(inheritance, rng)
         self._log = log.get_logger(p_id=self._p_id, generation=inheritance.generation)
         self._listeners = {listener.fileno(): listener for listener in inheritance.listeners}
-        is_exact = inheritance.config.server.durability == "exact"
-        self._followed: set[socket.socket] = set()
         for listener in inheritance.listeners:
             _tune(listener, inheritance.config.tcp)
-            if is_exact and _follow_peeks(listener):
-                self._followed.add(listener)
         self._wake = os.eventfd(0, os.EFD_NONBLOCK | os.EFD_CLOEXEC)
         self._poller = select.poll()
         for fd in (*self._listeners, self._wake):
@@ -179,7 +171,6 @@ class Acceptor:
             most = min(most, self._retire_after - self._accepted)
         before = self._accepted
         is_local = listener.family == socket.AF_UNIX
-        is_followed = listener in self._followed
         shape = (int(listener.family), int(listener.type), listener.proto)
         try:
             for _ in range(most):
@@ -187,8 +178,7 @@ class Acceptor:
                 fd, address = listener._accept()  # type: ignore[attr-defined]  # noqa: SLF001
                 client = socket.SocketType(*shape, fd)
                 client.setblocking(False)
-                host = "" if is_local else address[0]
-                newcomers.append(Newcomer(client, host, is_local, is_followed))
+                newcomers.append(Newcomer(client, is_local, "" if is_local else address[0]))
                 self._accepted += 1
         except OSError as error:
             # What is left, EAGAIN and ECONNABORTED among it, is a client that did not wait.
@@ -233,7 +223,6 @@ class Acceptor:
             kept.append(Keep(slot, generation, client.fileno()))
             connection = Connection(client, slot, generation, flags)
             connection.written = connection.consumed = connection.dealt = 0
-            connection.is_followed = newcomer.is_followed
             welcome[t_id].append(connection)
         if kept:
             keeping.keep(self._keeper, *kept)
@@ -300,17 +289,6 @@ def _tune(listener: socket.socket, tcp: TcpConfig) -> None:
     listener.setsockopt(socket.IPPROTO_TCP, socket.TCP_KEEPIDLE, tcp.keepalive_idle_seconds)
     listener.setsockopt(socket.IPPROTO_TCP, socket.TCP_KEEPINTVL, tcp.keepalive_interval_seconds)
     listener.setsockopt(socket.IPPROTO_TCP, socket.TCP_KEEPCNT, tcp.keepalive_probes)
-
-
-def _follow_peeks(listener: socket.socket) -> bool:
-    """Let the clients of a TCP listener inherit that peeks go on, a system call less for each."""
-    if listener.family == socket.AF_UNIX:
-        return False
-    try:
-        counters.follow_peeks(listener)
-    except OSError:
-        return False  # before Linux 6.9
-    return True
 
 
 def _turn_away(client: socket.SocketType, line: bytes) -> None:

@@ -4,8 +4,7 @@ A successor learns here how far its dead predecessor got, to the byte. Pure ques
 about 2 µs each, asked when a session is adopted. TCP counts for us (tcp(7), TCP_INFO). A Unix
 socket has no such counters, but remembers how far it was peeked (socket(7), SO_PEEK_OFF), which
 tells whether what was peeked has been consumed since. With Linux 6.9 TCP sockets remember that,
-too: then a peek goes on where the last one ended, and little by little need not be consumed. What
-is set for a listener holds for those who are accepted from it.
+too: then a peek goes on where the last one ended, and little by little need not be consumed.
 """
 
 from __future__ import annotations

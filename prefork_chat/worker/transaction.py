@@ -183,7 +183,7 @@ class Transaction:
             connection.dealt = 0
         if is_local and self._is_exact:
             counters.follow_peeks(connection.socket)
-        elif self._can_follow_tcp and not connection.is_followed:
+        elif self._can_follow_tcp:
             try:
                 counters.follow_peeks(connection.socket)
                 connection.is_followed = True

@@ -149,22 +149,6 @@ def test_where_tcp_peeks_can_be_followed_each_goes_on_behind_the_last(tcp: Conne
     assert tcp.served.recv(100, socket.MSG_PEEK) == b"456789ab"
 
 
-def test_clients_of_a_listener_whose_peeks_are_followed_are_followed_from_the_start() -> None:
-    with socket.create_server(("127.0.0.1", 0)) as listener:
-        try:
-            counters.follow_peeks(listener)
-        except OSError as error:
-            if error.errno != errno.EOPNOTSUPP:
-                raise
-            return  # before Linux 6.9
-        with socket.create_connection(listener.getsockname()) as client:
-            served, _ = listener.accept()
-            with served:
-                client.sendall(b"0123456789")
-                assert served.recv(4, socket.MSG_PEEK) == b"0123"
-                assert served.recv(4, socket.MSG_PEEK) == b"4567"
-
-
 def peek(end: socket.socket) -> bytes:
     try:
         return end.recv(100, socket.MSG_PEEK)
