@@ -106,6 +106,14 @@ class ServerConfig(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True
         bool,
         Meta(description="One thread of a worker works at a time, for all of its loops; faster."),
     ] = True
+    loop_clients: Annotated[
+        int,
+        Meta(ge=0),
+        Meta(
+            description="A worker's next loop gets clients when those before have so many: who is "
+            "in the same loop is cheaper to talk to; 0: all alike."
+        ),
+    ] = 1024
     pin_cpu: Annotated[
         bool, Meta(description="Bind each worker to one CPU; helps with four threads and more.")
     ] = False

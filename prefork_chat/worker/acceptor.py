@@ -1,13 +1,12 @@
-"""The acceptor of a worker: takes its turn at accept and gives clients to the least loaded loop.
+"""The acceptor of a worker: takes its turn at accept and gives clients to the worker's loops.
 
 One thread in each worker, blocked in the accept semaphore most of the time; the kernel serves
 waiters first come, first served, so workers take turns, and it gives the semaphore back when a
 holder is killed. It is held for poll and accept only. Who waits in the same queue is accepted, gets
 a slot, is kept and is handed over together: a system call, a hold of the registry, a datagram and a
-wake of a loop is for all of them. A worker that is to be replaced, or has no
-descriptors left, does not contend. Reads `load` of the loops; hands sockets over by
-`Loop.welcome`. Turns away who comes from a banned address. Also decides when a worker
-has served its `connections_per_process`.
+wake of a loop is for all of them. A worker that is to be replaced, or has no descriptors left, does
+not contend. Reads `load` of the loops; hands sockets over by `Loop.welcome`. Turns away who comes
+from a banned address. Also decides when a worker has served its `connections_per_process`.
 """
 
 from __future__ import annotations
@@ -96,6 +95,7 @@ class Acceptor:
         self._registry = inheritance.registry
         self._keeper = inheritance.keeper
         self._bans = Bans(resolve_state_dir(inheritance.config))
+        self._loop_clients = inheritance.config.server.loop_clients
         self._retire_after = _draw_limit(inheritance, rng)
         self._log = log.get_logger(p_id=self._p_id, generation=inheritance.generation)
         self._listeners = {listener.fileno(): listener for listener in inheritance.listeners}
@@ -207,7 +207,8 @@ class Acceptor:
         """
         if self._bans.has_addresses:
             newcomers = self._turn_banned_away(newcomers)
-        t_ids = self._choose_loops(len(newcomers))
+        loads = [loop.load for loop in self._loops]
+        t_ids = choose_loops(loads, len(newcomers), self._loop_clients)
         claimed = self._registry.claim_all(self._p_id, t_ids)
         kept: list[Keep] = []
         welcome: list[list[Connection]] = [[] for _ in self._loops]
@@ -229,16 +230,6 @@ class Acceptor:
         for loop, connections in zip(self._loops, welcome, strict=True):
             if connections:
                 loop.welcome(connections)
-
-    def _choose_loops(self, count: int) -> list[int]:
-        """Choose the least loaded loop for each of so many clients."""
-        loads = [loop.load for loop in self._loops]
-        t_ids = []
-        for _ in range(count):
-            t_id = loads.index(min(loads))
-            loads[t_id] += 1
-            t_ids.append(t_id)
-        return t_ids
 
     def _turn_banned_away(self, newcomers: list[Newcomer]) -> list[Newcomer]:
         """Return those who do not come from a banned address."""
@@ -296,3 +287,21 @@ def _turn_away(client: socket.SocketType, line: bytes) -> None:
     with contextlib.suppress(OSError):
         client.send(line + b"\n")
     hang_up(client)
+
+
+def choose_loops(loads: list[int], count: int, filled: int) -> list[int]:
+    """Choose a loop, by t_id, for each of so many clients; `loads` are those that the loops have.
+
+    The first loop with less than `filled` clients, else the one with the fewest. What clients of
+    one loop say to each other need not be sent to another; spread over loops that have to take
+    turns anyway, they would only make those turns shorter.
+    """
+    loads = loads.copy()
+    t_ids = []
+    for _ in range(count):
+        least = min(loads)
+        wanted = (t_id for t_id, load in enumerate(loads) if load < filled or load == least)
+        t_id = next(wanted)
+        loads[t_id] += 1
+        t_ids.append(t_id)
+    return t_ids

@@ -20,8 +20,8 @@ from typing import TYPE_CHECKING, Protocol
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-SHIFT_SECONDS = 0.05
-"""How long a thread keeps the lead while there is work: a change costs about 20 µs."""
+SHIFT_SECONDS = 1.0
+"""How long a thread keeps the lead: a change costs a few system calls, and a CPU's caches."""
 
 
 class Station(Protocol):

@@ -27,7 +27,7 @@ from prefork_chat import keeping, log
 from prefork_chat.registry import table
 from prefork_chat.registry.table import Order, WorkerState
 from prefork_chat.worker import progress
-from prefork_chat.worker.acceptor import Acceptor
+from prefork_chat.worker.acceptor import Acceptor, choose_loops
 from prefork_chat.worker.backroom import Backroom
 from prefork_chat.worker.lead import Lead
 from prefork_chat.worker.loop import Loop, beat_seconds
@@ -174,7 +174,10 @@ class _Worker:
             except BlockingIOError:
                 return
             if given.fd != keeping.NO_FD:  # else whoever gave it takes it back
-                min(self._loops, key=lambda loop: loop.load).foster(given)
+                loads = [loop.load for loop in self._loops]
+                filled = self._inheritance.config.server.loop_clients
+                (t_id,) = choose_loops(loads, 1, filled)
+                self._loops[t_id].foster(given)
 
     def _sleep_seconds(self) -> float:
         is_ending = self._is_ending or self._acceptor.is_retiring

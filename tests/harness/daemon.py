@@ -57,6 +57,7 @@ class Daemon(Program):
         options = {
             "listen": "127.0.0.1:0",
             "log_format": "json",
+            "loop_clients": 0,  # a few clients are to be in all loops
             "runtime_dir": directory / "run",
             "state_dir": directory / "state",
         } | options
