@@ -39,6 +39,7 @@ _SWITCHES: Final[tuple[tuple[str, dict[str, str], bool], ...]] = (
     ("fast, no receipts", {"server.durability": '"fast"'}, False),
     ("no turn lock", {"server.turn_lock": "false"}, True),
     ("pinned", {"server.pin_cpu": "true"}, True),
+    ("clients in all loops", {"server.loop_clients": "0"}, True),
     ("one worker, one thread", {"server.workers": "1", "server.threads": "1"}, True),
 )
 
@@ -81,7 +82,12 @@ def costs(options: Mapping[str, str], cpus: Cpus) -> list[Job]:
 
 
 def _shape(workers: int, threads: int) -> dict[str, str]:
-    return {"server.workers": str(workers), "server.threads": str(threads)}
+    """Return the options of a shape, with clients in all of its loops."""
+    return {
+        "server.workers": str(workers),
+        "server.threads": str(threads),
+        "server.loop_clients": "0",
+    }
 
 
 def _job(title: str, options: dict[str, str], cpus: Cpus, load_name: str, load: Load) -> Job:

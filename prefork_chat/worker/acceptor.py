@@ -36,7 +36,7 @@ if TYPE_CHECKING:
     import random
     from collections.abc import Callable, Sequence
 
-    from prefork_chat.config import TcpConfig
+    from prefork_chat.config import ServerConfig, TcpConfig
     from prefork_chat.inheritance import Inheritance
     from prefork_chat.worker.loop import Loop
 
@@ -95,7 +95,7 @@ class Acceptor:
         self._registry = inheritance.registry
         self._keeper = inheritance.keeper
         self._bans = Bans(resolve_state_dir(inheritance.config))
-        self._loop_clients = inheritance.config.server.loop_clients
+        self._filled = clients_that_fill(inheritance.config.server)
         self._retire_after = _draw_limit(inheritance, rng)
         self._log = log.get_logger(p_id=self._p_id, generation=inheritance.generation)
         self._listeners = {listener.fileno(): listener for listener in inheritance.listeners}
@@ -208,7 +208,7 @@ class Acceptor:
         if self._bans.has_addresses:
             newcomers = self._turn_banned_away(newcomers)
         loads = [loop.load for loop in self._loops]
-        t_ids = choose_loops(loads, len(newcomers), self._loop_clients)
+        t_ids = choose_loops(loads, len(newcomers), self._filled)
         claimed = self._registry.claim_all(self._p_id, t_ids)
         kept: list[Keep] = []
         welcome: list[list[Connection]] = [[] for _ in self._loops]
@@ -287,6 +287,11 @@ def _turn_away(client: socket.SocketType, line: bytes) -> None:
     with contextlib.suppress(OSError):
         client.send(line + b"\n")
     hang_up(client)
+
+
+def clients_that_fill(server: ServerConfig) -> int:
+    """Return how many clients fill a loop; 0 if loops need not take turns, and so share alike."""
+    return server.loop_clients if server.turn_lock else 0
 
 
 def choose_loops(loads: list[int], count: int, filled: int) -> list[int]:

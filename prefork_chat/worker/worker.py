@@ -27,7 +27,7 @@ from prefork_chat import keeping, log
 from prefork_chat.registry import table
 from prefork_chat.registry.table import Order, WorkerState
 from prefork_chat.worker import progress
-from prefork_chat.worker.acceptor import Acceptor, choose_loops
+from prefork_chat.worker.acceptor import Acceptor, choose_loops, clients_that_fill
 from prefork_chat.worker.backroom import Backroom
 from prefork_chat.worker.lead import Lead
 from prefork_chat.worker.loop import Loop, beat_seconds
@@ -175,7 +175,7 @@ class _Worker:
                 return
             if given.fd != keeping.NO_FD:  # else whoever gave it takes it back
                 loads = [loop.load for loop in self._loops]
-                filled = self._inheritance.config.server.loop_clients
+                filled = clients_that_fill(self._inheritance.config.server)
                 (t_id,) = choose_loops(loads, 1, filled)
                 self._loops[t_id].foster(given)
 
