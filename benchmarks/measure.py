@@ -82,6 +82,7 @@ def _add_load_options(group: argparse._ArgumentGroup) -> None:
     group.add_argument("--processes", type=int, metavar="N", help="of the generator")
     group.add_argument("--warm-up", type=float, metavar="SECONDS", dest="warm_up_seconds")
     group.add_argument("--seconds", type=float, help="of the measured window")
+    group.add_argument("--password", metavar="TEXT", help="clients make accounts of their names")
     replies = group.add_mutually_exclusive_group()
     replies.add_argument("--receipts", action="store_const", const=True, help="with OK CHAT")
     replies.add_argument("--quiet", action="store_const", const=False, dest="receipts")
