@@ -3,12 +3,9 @@
 from __future__ import annotations
 
 import json
-import os
-import subprocess
-import sys
 from typing import TYPE_CHECKING
 
-from benchmarks.build import ROOT
+from tests.benchmarks.commands import run
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -17,15 +14,7 @@ if TYPE_CHECKING:
 def test_clients_are_measured_while_their_worker_is_killed(tmp_path: Path) -> None:
     file = tmp_path / "result.json"
     words = ["--clients", "20", "150", "--kills", "3", "--rounds", "0", "--json", str(file)]
-    done = subprocess.run(
-        [sys.executable, "-m", "benchmarks.adoption", *words],
-        cwd=ROOT,
-        env={**os.environ, "TMPDIR": str(tmp_path)},
-        capture_output=True,
-        text=True,
-        check=False,
-        timeout=60,
-    )
+    done = run(*words, temporary=tmp_path, module="benchmarks.adoption")
     assert done.returncode == 0, done.stdout + done.stderr
     few, many = json.loads(file.read_text())
     assert (few["clients"], many["clients"]) == (20, 150)

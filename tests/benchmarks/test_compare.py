@@ -3,36 +3,26 @@
 from __future__ import annotations
 
 import contextlib
-import os
-import subprocess
-import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
 
 from benchmarks import contest, markdown, matrix, micro, plots, results, rounds, turns
-from benchmarks.build import ROOT
 from benchmarks.daemon import DaemonError, Server
 from benchmarks.load import Load
 from benchmarks.peers.contestants import Contestant
 from benchmarks.results import Document, Entry, Machine, Micro
 from benchmarks.rounds import Round, Setup
+from tests.benchmarks.commands import run
 
 if TYPE_CHECKING:
+    import subprocess
     from collections.abc import Callable, Iterator
 
 
 def compare(*words: str, temporary: Path) -> subprocess.CompletedProcess[str]:
-    return subprocess.run(
-        [sys.executable, "-m", "benchmarks", "compare", *words],
-        cwd=ROOT,
-        env={**os.environ, "TMPDIR": str(temporary)},
-        capture_output=True,
-        text=True,
-        check=False,
-        timeout=250,
-    )
+    return run("compare", *words, temporary=temporary, timeout=250)
 
 
 def entry(server: str, load: str, found: dict[str, float], title: str = "") -> Entry:

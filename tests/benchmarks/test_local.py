@@ -2,18 +2,15 @@
 
 from __future__ import annotations
 
-import os
-import subprocess
-import sys
 from typing import TYPE_CHECKING
 
 import pytest
 
 from benchmarks import local
-from benchmarks.build import ROOT
 from benchmarks.local import WAYS, Damaged, Measured, Move, Way
 from benchmarks.peers import debian
 from prefork_chat.channels import names
+from tests.benchmarks.commands import run
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -23,15 +20,7 @@ _CAT = Way("cat", ('cat "$FILE"',))
 
 def test_a_file_goes_through_all_mechanisms_and_through_those_of_the_system(tmp_path: Path) -> None:
     words = ["local", "--size", "3000000", "--rounds", "1", "--folder", str(tmp_path)]
-    done = subprocess.run(
-        [sys.executable, "-m", "benchmarks", *words],
-        cwd=ROOT,
-        env={**os.environ, "TMPDIR": str(tmp_path)},
-        capture_output=True,
-        text=True,
-        check=False,
-        timeout=60,
-    )
+    done = run(*words, temporary=tmp_path)
     assert done.returncode == 0, done.stdout + done.stderr
     rows = [line.split(" | ") for line in done.stdout.splitlines() if line.startswith("| ")]
     has_socat = debian.find("socat") is not None
