@@ -229,7 +229,9 @@ class Batches:
         outbox = self._mailing.outbox(location.p_id, location.t_id)
         for sender, messages in groupby(pending, key=lambda each: each.sender):
             origin = Origin(self._p_id, 0, 0, 0, False, False, sender.encode())
-            lines = [b"@%d CHAT %b %b" % (id_, key, text.encode()) for id_, _, text in messages]
+            lines = [
+                envelope.pack_line(b"%d" % id_, key, text.encode()) for id_, _, text in messages
+            ]
             outbox.add(envelope.pack_messages(origin, lines))
         archive.note_sent(recipient, [each.id for each in pending])
 

@@ -234,6 +234,12 @@ def parse_receipts(header: bytes) -> tuple[int, int, int]:
     return int(slot), int(generation), int(answered)
 
 
+def pack_line(tag: bytes, destination: bytes, message: bytes) -> bytes:
+    """Build a routed line; the tag may be b""."""
+    line = b"CHAT %b %b" % (destination, message)
+    return b"@%b %b" % (tag, line) if tag else line
+
+
 def parse_line(line: bytes) -> tuple[bytes, bytes, bytes]:
     """Return (tag or b"", destination as typed, message) of a routed line."""
     tag = b""

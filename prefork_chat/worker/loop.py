@@ -237,10 +237,11 @@ class Loop:
             self._hang_up()
         elif self._may_hand_over() or (self._ends_deserted and self.is_deserted):
             self._transaction.hand_over()
-            self.is_over = True
         else:
             self._turn(events, now)
             self.turn_at = self._next_turn_at()
+            return
+        self.is_over = True
 
     def _turn(self, events: list[tuple[int, int]], now: float) -> None:
         by_fd = self._clients.by_fd
@@ -430,8 +431,7 @@ class Loop:
             connection.origin = connection.introduce(self._p_id, self._t_id)
         if not outbox.lines:
             filled.append(outbox)
-        tag = b"@%b " % effect.tag if effect.tag else b""
-        outbox.lines.append(b"%bCHAT %b %b" % (tag, effect.dest, effect.message))
+        outbox.lines.append(envelope.pack_line(effect.tag, effect.dest, effect.message))
 
     # Delivering: from a datagram to the clients of this loop
 
@@ -624,7 +624,6 @@ class Loop:
         for connection in list(self._clients.everybody()):
             self._transaction.lose(connection)
         self._transaction.carry_out()
-        self.is_over = True
 
     def _is_done(self, now: float) -> bool:
         """Say whether a stopping loop has nothing left to do, or no time left."""

@@ -108,9 +108,7 @@ class Storing:
     def file_late(self, receipts: Receipts, awaited: Awaited) -> None:
         """Have a line stored whose last byte the kernel has taken now, and then confirmed."""
         origin, tag, name, message = awaited
-        line = (
-            (b"@%b CHAT %b %b" % (tag, name, message)) if tag else b"CHAT %b %b" % (name, message)
-        )
+        line = envelope.pack_line(tag, name, message)
         answer = b"" if origin.is_quiet else outcomes.delivered(name, tag)
         self._file(receipts, origin.header, line, answer)
 

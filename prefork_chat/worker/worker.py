@@ -96,7 +96,6 @@ class _Worker:
         self._is_ending = False
         self._is_to_be_deserted = False
         self._is_handing_over = False
-        self._threads: list[threading.Thread] = []
         self._woken, self._waker = socket.socketpair()
 
     def run(self) -> int:
@@ -221,7 +220,7 @@ class _Worker:
             for loop in self._loops:
                 loop.hand_over()
             self._is_handing_over = False
-        return not any(thread.is_alive() for thread in self._threads)
+        return all(loop.is_over for loop in self._loops)
 
     def _listen_to_signals(self) -> None:
         for end in (self._woken, self._waker):
@@ -241,12 +240,11 @@ class _Worker:
         """Start the threads with all signals blocked; the main thread takes its mask back."""
         threading.excepthook = self._fail
         mask = signal.pthread_sigmask(signal.SIG_BLOCK, signal.valid_signals())
-        for lead, number in self._leads():
-            name = f"lead-{len(self._threads)}"
-            thread = threading.Thread(target=lead.follow, args=(number,), name=name, daemon=True)
-            self._threads.append(thread)
-            thread.start()
-        # Not among the threads that an orderly end waits for: it may be blocked in the semaphore.
+        # An orderly end waits for the loops, for no thread: one may be blocked in the semaphore,
+        # the router's own may sleep for a beat.
+        for index, (lead, number) in enumerate(self._leads()):
+            name = f"lead-{index}"
+            threading.Thread(target=lead.follow, args=(number,), name=name, daemon=True).start()
         threading.Thread(target=self._acceptor.run, name="acceptor", daemon=True).start()
         signal.pthread_sigmask(signal.SIG_SETMASK, mask)
 

@@ -52,10 +52,13 @@ def test_what_was_under_way_is_delivered_and_answered_before_the_end(
     assert daemon.wait() == 0
 
 
+@pytest.mark.parametrize("turn_lock", [True, False])
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
-def test_an_idle_daemon_ends_quickly(start_daemon: StartDaemon, number: signal.Signals) -> None:
+def test_an_idle_daemon_ends_quickly(
+    start_daemon: StartDaemon, number: signal.Signals, turn_lock: bool
+) -> None:
     """Idle threads of others never woke (uwsgi #2653)."""
-    daemon = start_daemon(workers=3, threads=3)
+    daemon = start_daemon(workers=3, threads=3, turn_lock=turn_lock)
     for n in range(3):
         daemon.join(f"p{n}", n)
     start = time.monotonic()

@@ -114,8 +114,11 @@ def test_who_has_come_and_gone_comes_out_as_it_went_in(
         (b"CHAT bob  two  spaces ", (b"", b"bob", b" two  spaces ")),
     ],
 )
-def test_a_routed_line_is_taken_apart(line: bytes, parts: tuple[bytes, bytes, bytes]) -> None:
+def test_a_routed_line_is_taken_apart_and_built(
+    line: bytes, parts: tuple[bytes, bytes, bytes]
+) -> None:
     assert envelope.parse_line(line) == parts
+    assert envelope.pack_line(*parts) == line
 
 
 @given(st.lists(st.tuples(st.integers(0, 3), st.lists(CLEAN, min_size=1, max_size=3)), max_size=20))
