@@ -32,7 +32,7 @@ its own as a sender of datagrams (`senders`)."""
 DOOR: Final = "door"
 """The socket in the runtime directory at which the porter comes in, as clients do elsewhere."""
 
-COMPATIBILITY: Final = 4
+COMPATIBILITY: Final = 5
 """One more whenever workers of this version and the last one could not live side by side.
 
 During an upgrade they do: they send each other datagrams, adopt each other's sessions and journals

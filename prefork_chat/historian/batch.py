@@ -4,8 +4,8 @@ A batch is the sections of the datagrams that were there at once. `Batch.carry_o
 transaction of the archive and puts the answers into the mailing's outboxes, to be composed in the
 same transaction. `Batch.carry_out_without` is for when nothing can be stored. Neither sends.
 
-    H   messages that have arrived, between two accounts, and their receipts (`OK CHAT bob`): the
-        messages are stored as they are, then the receipts sent on
+    H   messages that have arrived, between accounts: stored as they are
+    A   their receipts (`OK CHAT bob`), of one loop's clients: sent on as they are
     M   messages for somebody who is not here: stored if that is an account, answered `OK CHAT bob
         stored`, or else `NOUSER`. Those of our own origin are stored messages that did not arrive.
     R   what became of stored messages that were sent to their recipients; the tag is the id
@@ -45,10 +45,6 @@ MOST_AT_ONCE: Final = 100
 """Stored messages that are under way to one recipient; at most 100 KB."""
 
 
-MOST_SPEAKERS: Final = 16_384
-"""Origins remembered as people; above it the cache starts anew."""
-
-
 class Unknowable(Exception):  # noqa: N818 - an outcome, not an error of ours
     """Whether a name is an account cannot be found out now."""
 
@@ -68,7 +64,6 @@ class Batches:
         self._registry: Final = attendance.registry
         self._mailing: Final = mailing
         self._is_account: Final = is_account
-        self._speakers: Final[dict[bytes, tuple[Origin, str, str]]] = {}
         self.owed: list[bytes] = []
         self.returned: set[bytes] = set()
 
@@ -93,8 +88,8 @@ class Batches:
         for section in sections:
             header, _, body = section.partition(b"\n")
             kind = header[:1]
-            if kind == envelope.STORE:
-                self._confirm_all(self._speaker(header)[0], envelope.parse_filed(body)[1])
+            if kind == envelope.SEND_ON:
+                self._send_on(header, body)
             elif kind == envelope.MESSAGES and (origin := Origin.parse(header)).generation:
                 lines = [envelope.parse_line(line) for line in body.split(b"\n")]
                 text = [outcomes.undelivered(Code.INTERNAL, dest, tag) for tag, dest, _ in lines]
@@ -102,7 +97,7 @@ class Batches:
             elif kind == envelope.ROOM_BATCH:
                 batch, origin_line, _ = envelope.open_room_batch(header, body)
                 self._confirm(batch, Origin.parse(origin_line))
-            elif kind != envelope.HERE:
+            elif kind not in {envelope.STORE, envelope.HERE}:
                 self.owed.append(section)
 
     def give_up(self, sections: Iterable[bytes]) -> None:
@@ -118,7 +113,9 @@ class Batches:
         header, _, body = section.partition(b"\n")
         kind = header[:1]
         if kind == envelope.STORE:
-            self._store(archive, header, body)
+            archive.add_filed(envelope.parse_store(body))
+        elif kind == envelope.SEND_ON:
+            self._send_on(header, body)
         elif kind == envelope.MESSAGES:
             origin = Origin.parse(header)
             if origin.generation:
@@ -134,15 +131,10 @@ class Batches:
             return [fold(envelope.parse_here(header))]
         return ()
 
-    def _store(self, archive: Archive, header: bytes, body: bytes) -> None:
-        """Store what one account has said to others who are here, then confirm it.
-
-        The hot path of the historian: nothing is done for each line.
-        """
-        origin, key, name = self._speaker(header)
-        lines, answers = envelope.parse_filed(body)
-        archive.add(archive.person(key, name), lines)
-        self._confirm_all(origin, answers)
+    def _send_on(self, header: bytes, body: bytes) -> None:
+        """Send receipts on to the loop that their senders were at, or left word where they are."""
+        p_id, t_id, sections = envelope.parse_send_on(header, body)
+        self._mailing.outbox(p_id, t_id).add(sections)
 
     def _store_of_room(
         self, archive: Archive, batch: RoomBatch, origin: Origin, messages: bytes
@@ -158,16 +150,6 @@ class Batches:
         if not origin.is_quiet:
             section = envelope.pack_reached([(batch.batch, 0)])
             self._mailing.outbox(origin.p_id, origin.t_id).add(section)
-
-    def _speaker(self, header: bytes) -> tuple[Origin, str, str]:
-        """Return who is meant by a section's first line: origin, key and name."""
-        speaker = self._speakers.get(header)
-        if speaker is None:
-            if len(self._speakers) >= MOST_SPEAKERS:
-                self._speakers.clear()
-            origin = Origin.parse(header)
-            speaker = self._speakers[header] = (origin, *_person(origin))
-        return speaker
 
     def _keep(self, archive: Archive, origin: Origin, lines: list[bytes]) -> Sequence[bytes]:
         """Store what somebody has said to people who are not here, if they are accounts."""
@@ -234,16 +216,6 @@ class Batches:
             ]
             outbox.add(envelope.pack_messages(origin, lines))
         archive.note_sent(recipient, [each.id for each in pending])
-
-    def _confirm_all(self, origin: Origin, answers: bytes) -> None:
-        """Send the receipts that the loop which delivered the lines has worded."""
-        if not answers:
-            return
-        loop = self._registry.loop_of(origin.slot, origin.generation)
-        if loop is not None:
-            answered = answers.count(b"\n") + 1
-            section = envelope.pack_receipt(origin.slot, origin.generation, answered, answers)
-            self._mailing.outbox(*loop).add(section)
 
     def _answer(self, origin: Origin, answered: int, lines: list[bytes]) -> None:
         """Send reply lines to the loop that has a session now; if it is over, nobody wants them."""

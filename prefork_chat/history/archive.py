@@ -158,6 +158,11 @@ class Archive:
         self._sections.append(tail.section(sender, lines, room))
         return first
 
+    def add_filed(self, sections: bytes) -> None:
+        """Store what accounts have said to each other, as `tail` has it but for the first RS."""
+        self._last_id += sections.count(b"\n")
+        self._sections.append(tail.SEPARATOR + sections)
+
     def sort(self, messages: Sequence[Message], upto: int) -> None:
         """Have these messages, the tail's oldest up to that id, in the tables."""
         self.connection.executemany("INSERT INTO messages VALUES (?, ?, ?, ?, ?, ?)", messages)

@@ -2,7 +2,8 @@
 
 Version 1 had three indexes of `messages` where there is `said` now, no tail, and the texts of
 undelivered messages only among the others. It is converted in one transaction, or not at all: 4 s
-for a million messages, in which the historian does nothing else.
+for a million messages, in which the historian does nothing else. Version 2 had no names in its
+tail: all of it can stay as it is.
 """
 
 from __future__ import annotations
@@ -57,6 +58,8 @@ def open_writer(path: Path, beat: Callable[[], None]) -> sqlite3.Connection:
             connection.set_progress_handler(beat, _BEAT_STEPS)
             _convert(connection)
             connection.set_progress_handler(None, 0)
+        elif version == 2:
+            connection.execute(f"PRAGMA user_version = {VERSION}")
         check_version(connection, path)
     except BaseException:
         connection.close()
@@ -65,7 +68,7 @@ def open_writer(path: Path, beat: Callable[[], None]) -> sqlite3.Connection:
 
 
 def _convert(connection: sqlite3.Connection) -> None:
-    """Make a file of version 1 one of version 2. What a kill leaves of it is rolled back."""
+    """Make a file of version 1 one of this version. What a kill leaves of it is rolled back."""
     execute = connection.execute
     execute("BEGIN IMMEDIATE")
     try:

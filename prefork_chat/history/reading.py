@@ -26,6 +26,8 @@ if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
     from pathlib import Path
 
+    from prefork_chat.history.tail import Sender
+
 MOST_LINES: Final = 500
 """The most that one question is answered with."""
 
@@ -187,6 +189,14 @@ class People:
             self._note(number, key, name)
         return number
 
+    def speaker(self, sender: Sender) -> int:
+        """Return the number of who has said something that is in the tail."""
+        if isinstance(sender, int):
+            return sender
+        number = self.number(sender.lower())
+        self._names[number] = sender
+        return number
+
     def name(self, number: int) -> str:
         """Return how somebody is written."""
         if number not in self._names:
@@ -227,7 +237,8 @@ def read_tail(people: People, parts: Sequence[Part], wanted: Range) -> list[Row]
     found: list[Row] = []
     for first, time_ms, body in rows:
         chosen: list[Row] = []
-        for first_id, sender, room, lines in tail.select(first, body, numbers, keys):
+        for first_id, speaker, room, lines in tail.select(first, body, numbers, keys):
+            sender = people.speaker(speaker)
             for id_, line in enumerate(lines, start=first_id):
                 recipient, text = (room, line) if room else _addressed(people, line)
                 those = frozenset(numbers_of(room, sender, recipient))

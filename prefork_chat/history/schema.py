@@ -37,7 +37,7 @@ if TYPE_CHECKING:
 
 FILE_NAME: Final = "history.db"
 
-VERSION: Final = 2
+VERSION: Final = 3
 """One more with every change of the tables (PRAGMA user_version)."""
 
 TALK_SHIFT: Final = 31

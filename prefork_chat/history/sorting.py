@@ -89,7 +89,8 @@ class Sorter:
         recipients: dict[bytes, int] = {}
         messages: list[Message] = []
         id_ = first
-        for sender, room, lines in tail.sections(body):
+        for speaker, room, lines in tail.sections(body):
+            sender = person(speaker.lower(), speaker) if isinstance(speaker, str) else speaker
             for line in lines:
                 if room:
                     messages.append((id_, time_ms, room, sender, room, line.decode()))

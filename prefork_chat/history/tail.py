@@ -8,20 +8,24 @@ through it: ids in the tail are higher than all that are sorted.
     body    = (RS section)+                             RS = 0x1e
     section = sender LF line *(LF line)                 to people: each line as its sender wrote it,
                                                         `["@" tag SP] "CHAT" SP recipient SP text`
-            | sender SP room LF text *(LF text)         to a room
-    sender, room = decimal numbers of `people`
+            | number SP room LF text *(LF text)         to a room
+    sender  = number | "=" name                         an account's name, as it was written then
+    number, room = decimal numbers of `people`
 
 Pure: bytes in, values out. Bodies are written by us alone, so a malformed one is a bug and raises.
 """
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Final, TypeAlias
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Iterator
 
-_SEPARATOR: Final = b"\x1e"
+SEPARATOR: Final = b"\x1e"
+
+Sender: TypeAlias = int | str
+"""A number of `people`, or the name of an account."""
 
 
 def section(sender: int, lines: bytes, room: int = 0) -> bytes:
@@ -36,10 +40,13 @@ def count(lines: bytes) -> int:
     return lines.count(b"\n") + 1
 
 
-def sections(body: bytes) -> Iterator[tuple[int, int, list[bytes]]]:
+def sections(body: bytes) -> Iterator[tuple[Sender, int, list[bytes]]]:
     """Give (sender, room or 0, lines) of each section, in order."""
-    for part in body[1:].split(_SEPARATOR):
+    for part in body[1:].split(SEPARATOR):
         header, *lines = part.split(b"\n")
+        if header.startswith(b"="):
+            yield header[1:].decode(), 0, lines
+            continue
         sender, _, room = header.partition(b" ")
         yield int(sender), int(room or 0), lines
 
@@ -54,7 +61,7 @@ def words(line: bytes) -> tuple[bytes, bytes]:
 
 def select(
     first: int, body: bytes, numbers: Collection[int], keys: Collection[bytes]
-) -> Iterator[tuple[int, int, int, list[bytes]]]:
+) -> Iterator[tuple[int, Sender, int, list[bytes]]]:
     """Give (id of the first line, sender, room, lines) of some sections, in order.
 
     They are all that have to do with somebody of these numbers and keys, and maybe others; at the
@@ -67,10 +74,11 @@ def select(
         places.update(_starts(body, b" %d\n" % number, 0))
     for key in keys:
         places.update(_starts(lowered, b" %b " % key, 0))
+        places.update(_starts(lowered, b"\x1e=%b\n" % key, 0))
     id_ = first
     counted = 0
     for start in sorted(places):
-        end = body.find(_SEPARATOR, start + 1)
+        end = body.find(SEPARATOR, start + 1)
         # Every line before has its LF, and the header of its section in place of the last one.
         id_ += body.count(b"\n", counted, start)
         counted = start
@@ -81,7 +89,7 @@ def select(
 def _starts(body: bytes, sought: bytes, place: int) -> Iterator[int]:
     """Give where sections begin in which something is found, each once."""
     while (place := body.find(sought, place)) >= 0:
-        yield body.rindex(_SEPARATOR, 0, place + 1)
-        place = body.find(_SEPARATOR, place + 1)
+        yield body.rindex(SEPARATOR, 0, place + 1)
+        place = body.find(SEPARATOR, place + 1)
         if place < 0:
             return

@@ -20,10 +20,11 @@ datagram again.
                                                         so many members there were reached by each
                                                         of these batches of the loop that gets this
              | "V" place SP generation *(LF sign name)  who has come ("+") to a room and gone ("-")
-             | "H" origin LF line *(LF line) [US reply *(LF reply)]
-                                                        for the historian: these have arrived and
-                                                        are to be stored; then these replies, one
-                                                        for each, go to their sender; US = 0x1f
+             | "H" LF filed *(GS filed)                 for the historian: this has arrived, between
+                                                        accounts, and is to be stored
+             | "A" p_id SP t_id LF section *(GS section)
+                                                        for the historian: when all that came before
+                                                        is stored, that loop is to get these
              | "T" name                                 for the historian: this account has joined
              | "O" …                            what the operator tells the loop: see `directives`
     origin   = p_id SP t_id SP slot SP generation SP flags SP name
@@ -31,6 +32,7 @@ datagram again.
                                                         registered; "-": neither
     line     = ["@" tag SP] "CHAT" SP destination SP message
                                                         as the client typed it, verb in upper case
+    filed    = "=" name LF line *(LF line)              an account, and what it said; GS = 0x1d
 
 Every datagram begins with its "D"; the router puts several into one. Numbers of a loop only grow:
 who knows the last one that he took tells what he is sent twice.
@@ -46,7 +48,7 @@ from dataclasses import dataclass, field
 from typing import NamedTuple
 
 SECTION_SEPARATOR = b"\x1e"
-ANSWER_SEPARATOR = b"\x1f"
+INNER_SEPARATOR = b"\x1d"
 NUMBER = b"D"
 MESSAGES = b"M"
 RECEIPTS = b"R"
@@ -54,6 +56,7 @@ ROOM_BATCH = b"G"
 REACHED = b"K"
 PRESENCE = b"V"
 STORE = b"H"
+SEND_ON = b"A"
 HERE = b"T"
 DIRECTIVE = b"O"
 
@@ -73,7 +76,8 @@ class Origin:
     """Where a section's lines come from, and so where their receipts go; never changed once made.
 
     `header` begins each of its MESSAGES sections; `prefix` is what stands before the message at the
-    receiver's end (`CHAT alice `).
+    receiver's end (`CHAT alice `); `filed` begins what it says for the history, and `receipts` its
+    RECEIPTS sections.
     """
 
     p_id: int
@@ -85,12 +89,16 @@ class Origin:
     name: bytes
     header: bytes = field(init=False)
     prefix: bytes = field(init=False)
+    filed: bytes = field(init=False)
+    receipts: bytes = field(init=False)
 
     def __post_init__(self) -> None:
         place = (self.p_id, self.t_id, self.slot, self.generation)
         flags = b"q" * self.is_quiet + b"r" * self.is_registered or b"-"
         self.header = b"M%d %d %d %d %b %b\n" % (*place, flags, self.name)
         self.prefix = b"CHAT " + self.name + b" "
+        self.filed = b"=%b\n" % self.name
+        self.receipts = b"R%d %d " % (self.slot, self.generation)
 
     @classmethod
     def parse(cls, header: bytes) -> Origin:
@@ -129,20 +137,38 @@ def pack_messages(origin: Origin, lines: list[bytes]) -> bytes:
     return origin.header + b"\n".join(lines)
 
 
-def pack_filed(header: bytes, lines: bytes, answers: bytes) -> bytes:
-    """Build a STORE section of lines and their replies; `header`: of their origin.
+def portions(sections: list[bytes]) -> list[list[bytes]]:
+    """Divide sections, in order, into as many at a time as a datagram may hold."""
+    portions: list[list[bytes]] = [[]]
+    size = 0
+    for section in sections:
+        if portions[-1] and size + len(section) > SECTION_BYTES:
+            portions.append([])
+            size = 0
+        portions[-1].append(section)
+        size += len(section)
+    return portions
 
-    Both are joined by LF; replies may be none.
-    """
-    if not answers:
-        return STORE + header[1:] + lines
-    return b"%b%b%b\x1f%b" % (STORE, header[1:], lines, answers)
+
+def pack_store(filed: list[bytes]) -> bytes:
+    """Build a STORE section of what accounts have said."""
+    return b"H\n" + INNER_SEPARATOR.join(filed)
 
 
-def parse_filed(body: bytes) -> tuple[bytes, bytes]:
-    """Return (lines, replies) of a STORE section behind its first line."""
-    lines, _, answers = body.partition(ANSWER_SEPARATOR)
-    return lines, answers
+def parse_store(body: bytes) -> bytes:
+    """Return what was filed, joined by SECTION_SEPARATOR, of a STORE section's body."""
+    return body.replace(INNER_SEPARATOR, SECTION_SEPARATOR)
+
+
+def pack_send_on(p_id: int, t_id: int, sections: list[bytes]) -> bytes:
+    """Build a SEND_ON section of what loop (p_id, t_id) is to get."""
+    return b"A%d %d\n%b" % (p_id, t_id, INNER_SEPARATOR.join(sections))
+
+
+def parse_send_on(header: bytes, body: bytes) -> tuple[int, int, bytes]:
+    """Return (p_id, t_id, sections) of a SEND_ON section; sections: joined as in a datagram."""
+    p_id, t_id = header[1:].split(b" ")
+    return int(p_id), int(t_id), body.replace(INNER_SEPARATOR, SECTION_SEPARATOR)
 
 
 def pack_here(name: bytes) -> bytes:
@@ -155,9 +181,9 @@ def parse_here(section: bytes) -> bytes:
     return section[1:]
 
 
-def pack_receipt(slot: int, generation: int, answered: int, text: bytes) -> bytes:
+def pack_receipt(origin: Origin, answered: int, text: bytes) -> bytes:
     """Build the RECEIPTS section of replies that are joined already, and short."""
-    return b"R%d %d %d\n%b" % (slot, generation, answered, text)
+    return b"%b%d\n%b" % (origin.receipts, answered, text)
 
 
 def pack_receipts(slot: int, generation: int, answered: int, lines: list[bytes]) -> list[bytes]:

@@ -13,7 +13,13 @@ import os
 from collections import deque
 from typing import TYPE_CHECKING
 
-from prefork_chat.protocol.envelope import SECTION_BYTES, Origin, pack_datagram, pack_messages
+from prefork_chat.protocol.envelope import (
+    SECTION_BYTES,
+    Origin,
+    pack_datagram,
+    pack_messages,
+    portions,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -116,15 +122,7 @@ class Outbox:
         """This turn's sections, as many to a datagram as it may hold."""
         if self.pending_bytes <= SECTION_BYTES:
             return [self._sections]
-        batches: list[list[bytes]] = [[]]
-        size = 0
-        for section in self._sections:
-            if batches[-1] and size + len(section) > SECTION_BYTES:
-                batches.append([])
-                size = 0
-            batches[-1].append(section)
-            size += len(section)
-        return batches
+        return portions(self._sections)
 
 
 class OwnOutbox(Outbox):

@@ -9,6 +9,7 @@ has joined, its loop calls for what waits for it. Owner: one loop, in its turn.
 
 from __future__ import annotations
 
+from collections import defaultdict
 from typing import TYPE_CHECKING, Final
 
 from prefork_chat.chat import outcomes
@@ -34,16 +35,20 @@ MOST_BEHIND: Final = 4
 class Storing:
     """The messages of this turn that are to be stored once they are written.
 
-    The loop has `arrange` note in `filings` what it has put into clients' `out`.
+    The loop has `arrange` note in `filings` what it has put into clients' `out`: origin, number of
+    lines, lines and receipts.
     """
 
-    __slots__ = ("_limit_bytes", "_routes", "filings", "is_on")
+    __slots__ = ("_answers", "_count", "_filed", "_limit_bytes", "_routes", "filings", "is_on")
 
     def __init__(self, inheritance: Inheritance, routes: Routes) -> None:
         self.is_on = inheritance.config.history.enabled
         self._limit_bytes = MOST_BEHIND * inheritance.config.limits.outbox_bytes
         self._routes = routes
-        self.filings: list[Filing] = []
+        self.filings: list[tuple[Origin, int, bytes, bytes]] = []
+        self._filed: list[bytes] = []
+        self._answers: defaultdict[tuple[int, int], list[bytes]] = defaultdict(list)
+        self._count = 0
 
     @property
     def is_behind(self) -> bool:
@@ -58,31 +63,33 @@ class Storing:
     def arrange(self, origin: Origin, lines: list[bytes], receipts: bytes) -> None:
         """Have these lines of an origin filed when they are written, with their receipts."""
         answers = b"" if origin.is_quiet else receipts
-        self.filings.append((origin.header, b"\n".join(lines), answers))
+        self.filings.append((origin, len(lines), b"\n".join(lines), answers))
 
     def record(self) -> list[Filing]:
         """Return what `settle` will file, for the turn's record."""
-        return self.filings.copy()
+        return [(origin.header, lines, answers) for origin, _, lines, answers in self.filings]
 
     def restore(self, filings: Iterable[Filing]) -> None:
         """Take over what a predecessor had to file."""
-        self.filings += filings
+        for header, lines, answers in filings:
+            origin = Origin.parse(header[:-1])
+            self.filings.append((origin, lines.count(b"\n") + 1, lines, answers))
 
     def settle(self, receipts: Receipts) -> None:
         """File what was written; wait for slow readers; refuse for the gone."""
-        is_plain = not receipts.unsent and not receipts.doubtful
-        for filing in self.filings:
-            if is_plain:
-                self._file(receipts, *filing)
-            else:
-                self._settle_carefully(receipts, *filing)
+        if receipts.unsent or receipts.doubtful:
+            for origin, _, lines, answers in self.filings:
+                self._settle_carefully(receipts, origin, lines, answers)
+        else:
+            for filing in self.filings:
+                self._file(*filing)
         self.filings.clear()
+        self._hand_in(receipts)
 
     def _settle_carefully(
-        self, receipts: Receipts, header: bytes, lines: bytes, answers: bytes
+        self, receipts: Receipts, origin: Origin, lines: bytes, answers: bytes
     ) -> None:
         """Settle line by line."""
-        origin = Origin.parse(header[:-1])
         taken: list[bytes] = []
         confirmations: list[bytes] = []
         failures: list[bytes] = []
@@ -101,7 +108,7 @@ class Storing:
                 failures.append(outcomes.undelivered(Code.NOUSER, name, tag))
         if taken:
             told = b"\n".join(confirmations) if answers else b""
-            self._file(receipts, header, b"\n".join(taken), told)
+            self._file(origin, len(taken), b"\n".join(taken), told)
         if failures:
             receipts.answer(origin, len(failures), failures)
 
@@ -110,9 +117,31 @@ class Storing:
         origin, tag, name, message = awaited
         line = envelope.pack_line(tag, name, message)
         answer = b"" if origin.is_quiet else outcomes.delivered(name, tag)
-        self._file(receipts, origin.header, line, answer)
+        self._file(origin, 1, line, answer)
+        self._hand_in(receipts)
 
-    def _file(self, receipts: Receipts, header: bytes, lines: bytes, answers: bytes) -> None:
-        receipts.delivered += lines.count(b"\n") + 1
+    def _file(self, origin: Origin, count: int, lines: bytes, answers: bytes) -> None:
+        self._filed.append(origin.filed + lines)
+        self._count += count
+        if answers:
+            receipt = envelope.pack_receipt(origin, count, answers)
+            self._answers[origin.p_id, origin.t_id].append(receipt)
+
+    def _hand_in(self, receipts: Receipts) -> None:
+        """Send the historian what was filed, ready to be stored, then its receipts, by loop.
+
+        A sender who has moved since then gets his from the loop that he was at.
+        """
+        if not self._filed:
+            return
+        historian = self._routes.historian
+        for filed in envelope.portions(self._filed):
+            historian.add(envelope.pack_store(filed))
+        for loop, answers in self._answers.items():
+            for sections in envelope.portions(answers):
+                historian.add(envelope.pack_send_on(*loop, sections))
+        receipts.delivered += self._count
         receipts.has_answered = True
-        self._routes.historian.add(envelope.pack_filed(header, lines, answers))
+        self._filed.clear()
+        self._answers.clear()
+        self._count = 0
