@@ -225,14 +225,14 @@ class Loop:
         """Return the descriptor that is readable while something has come."""
         return self._epoll.fileno()
 
-    def take_turn(self) -> None:
+    def take_turn(self) -> bool:
         """Turn, if something has come or it is time; end if that was asked for (by the lead)."""
         if self._newcomers:  # before we ask: they may have said something already
             self._greet_newcomers(monotonic())
         events = self._epoll.poll(0, MOST_EVENTS)
         now = monotonic()
         if not events and now < self.turn_at:
-            return
+            return False
         if self._is_stopping and self._is_done(now):
             self._hang_up()
         elif self._may_hand_over() or (self._ends_deserted and self.is_deserted):
@@ -240,8 +240,9 @@ class Loop:
         else:
             self._turn(events, now)
             self.turn_at = self._next_turn_at()
-            return
+            return False
         self.is_over = True
+        return False
 
     def _turn(self, events: list[tuple[int, int]], now: float) -> None:
         by_fd = self._clients.by_fd

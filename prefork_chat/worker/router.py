@@ -74,12 +74,13 @@ class Router:
         """Return the descriptor that is readable while there is something to forward."""
         return self._poller.fileno()
 
-    def take_turn(self) -> None:
-        """Forward what is there, as far as there is room."""
-        for _ in range(MOST_BATCHES):
-            if not self._forward():
-                break
+    def take_turn(self) -> bool:
+        """Forward what is there, as far as there is room; True if there was something."""
+        batches = 0
+        while batches < MOST_BATCHES and self._forward():
+            batches += 1
         self.turn_at = monotonic() + self._beat_seconds
+        return batches > 0
 
     def _forward(self) -> bool:
         """Forward a batch; False: there is none, or no room."""

@@ -29,6 +29,8 @@ class Bell:
         self.turns_left = turns
         self.threads: list[int] = []
         self.overlaps = 0
+        self.visits = 0
+        self.passes_on = False
         self._is_busy = False
         self._rung = os.eventfd(0, os.EFD_NONBLOCK)
 
@@ -45,12 +47,13 @@ class Bell:
     def is_over(self) -> bool:
         return self.turns_left <= 0
 
-    def take_turn(self) -> None:
+    def take_turn(self) -> bool:
         try:
             os.eventfd_read(self._rung)
         except BlockingIOError:
             if monotonic() < self.turn_at:
-                return
+                self.visits += 1
+                return False
         self.overlaps += self._is_busy
         self._is_busy = True
         self.threads.append(threading.get_ident())
@@ -59,6 +62,7 @@ class Bell:
         if not self.is_over:
             self.ring()
         self._is_busy = False
+        return self.passes_on
 
 
 @pytest.fixture
@@ -122,3 +126,22 @@ def test_a_station_that_is_over_stops_nobody(bells: list[Bell]) -> None:
     follow(Lead(bells, 2), 2)
     assert len(short.threads) == 1
     assert len(long.threads) == 30
+
+
+def test_only_who_has_something_to_do_has_a_turn(bells: list[Bell]) -> None:
+    busy, idle = Bell(20), Bell(1, turn_at=monotonic() + 0.2)
+    bells += [busy, idle]
+    busy.ring()
+    follow(Lead(bells, 1), 1)
+    assert len(busy.threads) == 20
+    assert not idle.visits
+
+
+def test_who_passes_something_on_has_those_behind_it_look(bells: list[Bell]) -> None:
+    before, giver, behind = (Bell(turns, monotonic() + 0.2) for turns in (1, 20, 1))
+    bells += [before, giver, behind]
+    giver.passes_on = True
+    giver.ring()
+    follow(Lead(bells, 1), 1)
+    assert not before.visits
+    assert behind.visits == 20
