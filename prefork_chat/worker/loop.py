@@ -520,29 +520,31 @@ class Loop:
     def _deliver_for_history(self, origin: Origin, lines: list[bytes]) -> None:
         """Hand over what an account says; what it says to accounts is to be stored.
 
-        At once if all of it is, and has no tags; else line by line, so that it is stored in order.
+        From the first line on that has a tag, or is for somebody else, line by line.
         """
         storing = self._receipts.storing
         present = self._clients.present
-        parts = [line.split(b" ", 2) for line in lines]
-        try:
-            connections = [present[part[1]] for part in parts]
-            is_plain = not storing.is_behind
-        except KeyError:
-            is_plain = False
-        if not is_plain or False in [each.session.registered for each in connections]:
-            self._deliver_lines_for_history(origin, lines)
-            return
         touched = self._clients.touched
         prefix = origin.prefix
-        for connection, part in zip(connections, parts, strict=True):
+        accepted = []
+        for line in () if storing.is_behind else lines:
+            _, destination, message = line.split(b" ", 2)
+            connection = present.get(destination)
+            if connection is None or not connection.session.registered:
+                break
             out = connection.out
             if not out:
                 touched.append(connection)
-            out.append(prefix + part[2])
-        storing.arrange(origin, lines, outcomes.all_delivered([part[1] for part in parts]))
-        if self._events.is_watched:
-            self._events.said(origin, lines)
+            out.append(prefix + message)
+            accepted.append(destination)
+        if accepted:
+            others, lines = lines[len(accepted) :], lines[: len(accepted)]
+            storing.arrange(origin, lines, outcomes.all_delivered(accepted))
+            if self._events.is_watched:
+                self._events.said(origin, lines)
+            lines = others
+        if lines:
+            self._deliver_lines_for_history(origin, lines)
 
     def _deliver_lines_for_history(self, origin: Origin, lines: list[bytes]) -> None:
         careful = Careful(is_for_history=True)
