@@ -286,7 +286,9 @@ class Clients:
             self._registry.free_all(over)
             self._over += over
             self.lost.clear()
-        self.members.publish_counts()
+            self.members.publish_counts()
+        if not self._over:
+            return
         with contextlib.suppress(BlockingIOError):  # the keeper is behind: next time
             while self._over:
                 keeping.let_go(self._keeper, *self._over[: keeping.MOST_WORDS])

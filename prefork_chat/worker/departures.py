@@ -101,6 +101,8 @@ class Departures:
 
     def finished(self) -> list[Connection]:
         """Take out those who have been written their last words; they are to be closed now."""
+        if not self._departing:
+            return []
         finished = [connection for connection in self._departing if _has_gone(connection)]
         if finished:
             self._departing = [each for each in self._departing if not _has_gone(each)]
@@ -139,8 +141,10 @@ class Departures:
 
     def wake_at(self) -> float:
         """When the loop has to look here again at the latest, in monotonic seconds."""
-        departures = [connection.departs_at for connection in self._departing]
-        return min(self._next_login_by(), *departures, NEVER)
+        login_by = self._next_login_by()
+        if not self._departing:
+            return login_by
+        return min(login_by, *[connection.departs_at for connection in self._departing])
 
 
 def _is_waiting(connection: Connection) -> bool:

@@ -198,6 +198,8 @@ class Rooms:
     def fan_out(self) -> list[Shared]:
         """Hand what was heard in this turn to the members; return what many get alike."""
         self.presence.announce()
+        if not self._noisy:
+            return []
         noisy, self._noisy = self._noisy, []
         self._bytes = 0
         is_alone = len(noisy) == 1
@@ -294,6 +296,8 @@ class Rooms:
 
         `unsent`: those who did not get all their bytes, some of them because they are gone.
         """
+        if not self._reached:
+            return
         lost = [member for member in unsent.values() if member.backlog is None and member.rooms]
         for_loops: dict[tuple[int, int], list[tuple[int, int]]] = {}
         for header, batch, place, reached in self._reached:

@@ -124,8 +124,12 @@ class Routes:
 
     def compose(self) -> list[tuple[int, bytes]]:
         """Return all datagrams that are not sent yet, those of this turn last, with their p_id."""
-        blocked = [outbox for same_pair in self._blocked.values() for outbox in same_pair]
-        datagrams = [(outbox.p_id, datagram) for outbox in blocked for datagram in outbox.unsent]
+        datagrams = [
+            (outbox.p_id, datagram)
+            for same_pair in self._blocked.values()
+            for outbox in same_pair
+            for datagram in outbox.unsent
+        ]
         for outbox in self._filled:
             composed = outbox.compose(self._loop, self._numbers)
             datagrams += [(outbox.p_id, datagram) for datagram in composed]
