@@ -44,9 +44,10 @@ _SWITCHES: Final[tuple[tuple[str, dict[str, str], bool], ...]] = (
 )
 
 # What the history costs shows only where it has something to keep: between accounts, and in rooms.
-_ACCOUNTS: Final = Load(clients=20, password="correct horse battery")
+_ACCOUNTS: Final = Load(password="correct horse battery", receipts=True)
 _KEPT_LOADS: Final = {
-    "accounts-20x32": replace(_ACCOUNTS, receipts=True),
+    "accounts-200x32": _ACCOUNTS,
+    "accounts-200x1": replace(_ACCOUNTS, in_flight=1),
     "room-200": Load(talkers=16, in_flight=8, room=True, receipts=True),
 }
 _KEPT_SWITCHES: Final[tuple[tuple[str, dict[str, str]], ...]] = (
