@@ -371,7 +371,11 @@ def assert_is_nowhere(daemon: Daemon, secret: str) -> None:
     assert len(memory) >= 4
     assert any(path.name == "daemon.log" for path in files)
     for path in (*files, *memory):
-        assert secret.encode() not in path.read_bytes(), f"{path} ({os.readlink(path)})"
+        try:
+            content = path.read_bytes()
+        except FileNotFoundError:
+            continue  # SQLite's, of a historian that has just handed over
+        assert secret.encode() not in content, path
 
 
 # What fails
