@@ -10,6 +10,9 @@ BENCH_ARGS ?=
 # Arguments of `make test` for pytest, such as PYTEST_ARGS='-m "not slow"'.
 PYTEST_ARGS ?=
 
+# Python's compiled modules are kept, whatever the environment says: else each start compiles all.
+unexport PYTHONDONTWRITEBYTECODE
+
 venv := .venv
 python := $(venv)/bin/python
 install := $(python) -m pip install --quiet --disable-pip-version-check --require-hashes

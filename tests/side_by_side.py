@@ -2,9 +2,10 @@
 
 `python -m tests.side_by_side [ARGUMENT...]`, as `make test` runs it; the arguments are pytest's.
 All processes collect the same tests in the same order, and each claims the next module that nobody
-has claimed when it is done with one, so that they end at about the same time whatever is added. The
-first one's output is shown as it comes, the others' when all have ended. Coverage is measured, and
-reports for `tests/skipped.py` are left in `.cache/tests-1.xml` and so on.
+has claimed when it is done with one. Who finds none left takes tests from the ends of the modules
+that others are at, so that all end at about the same time whatever is added. The first one's output
+is shown as it comes, the others' when all have ended. Coverage is measured, and reports for
+`tests/skipped.py` are left in `.cache/tests-1.xml` and so on.
 
 A few tests that fail beside others are run once more, alone. If they pass then, the run has passed,
 and they are named as *unsteady* in its last lines: somebody has to look at them, but what they are
@@ -40,8 +41,8 @@ _REPORT: Final = ".cache/tests-{}.xml"
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
-    """Take the directory in which modules are claimed."""
-    parser.addoption("--claims", type=Path, required=True, help="where modules are claimed")
+    """Take the directory in which modules and tests are claimed."""
+    parser.addoption("--claims", type=Path, required=True, help="where tests are claimed")
 
 
 def pytest_runtestloop(session: pytest.Session) -> bool | None:
@@ -62,13 +63,26 @@ def pytest_runtestloop(session: pytest.Session) -> bool | None:
 
 
 def claimed_items(items: list[pytest.Item], claims: Path) -> Iterator[pytest.Item]:
-    """Yield the tests of each module that nobody else has claimed when its turn comes."""
-    for number, (_, tests) in enumerate(groupby(items, key=lambda item: item.path)):
-        try:
-            (claims / str(number)).touch(exist_ok=False)
-        except FileExistsError:
-            continue
-        yield from tests
+    """Yield the tests of modules that nobody else has claimed, then what others have yet to run."""
+    modules = [list(tests) for _, tests in groupby(items, key=lambda item: item.path)]
+    numbered = [
+        (f"{number}", [(f"{number}.{index}", test) for index, test in enumerate(tests)])
+        for number, tests in enumerate(modules)
+    ]
+    for module, tests in numbered:
+        if _claim(claims / module):
+            yield from (test for claim, test in tests if _claim(claims / claim))
+    for _, tests in reversed(numbered):
+        yield from (test for claim, test in reversed(tests) if _claim(claims / claim))
+
+
+def _claim(path: Path) -> bool:
+    """Say whether nobody has been quicker."""
+    try:
+        path.touch(exist_ok=False)
+    except FileExistsError:
+        return False
+    return True
 
 
 def main(arguments: list[str]) -> int:

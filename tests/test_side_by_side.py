@@ -21,14 +21,25 @@ def names(items: list[pytest.Item]) -> list[str]:
     return [item.name for item in items]
 
 
-def test_each_module_is_run_by_one_process_as_a_whole(tmp_path: Path) -> None:
+def test_each_module_is_begun_by_one_process(tmp_path: Path) -> None:
     one, other = claimed_items(ITEMS, tmp_path), claimed_items(ITEMS, tmp_path)
     first, second = [next(one)], [next(other)]
     first += [next(one) for _ in range(8)]  # the rest of its module, and two more
-    second += list(other)
-    first += list(one)
+    second += [next(other) for _ in range(5)]  # the same
     assert names(first) == [f"{module}-{number}" for module in (0, 2, 3) for number in range(3)]
     assert names(second) == [f"{module}-{number}" for module in (1, 4) for number in range(3)]
+    assert not [*one, *other]
+
+
+def test_who_finds_no_module_takes_tests_from_the_ends_of_the_others(tmp_path: Path) -> None:
+    one, two = claimed_items(ITEMS, tmp_path), claimed_items(ITEMS, tmp_path)
+    first = [next(one)]
+    second = [next(two) for _ in range(3 * (MODULES - 1))]  # all modules but the first
+    second.append(next(two))
+    first.append(next(one))
+    assert names([second[-1], first[-1]]) == ["0-2", "0-1"]
+    assert not [*one, *two]
+    assert sorted(names(first + second)) == sorted(names(ITEMS))
 
 
 def test_one_process_alone_runs_everything_in_order(tmp_path: Path) -> None:

@@ -85,7 +85,7 @@ class Acceptor:
         rng: random.Random,
         wake_worker: Callable[[], None],
     ) -> None:
-        """`wake_worker` is called, in the acceptor's thread, when `is_retiring` turns true."""
+        """`wake_worker` is called, in our thread, when `is_retiring` or `is_done` turns true."""
         self._loops = loops
         self._wake_worker = wake_worker
         self._semaphore = inheritance.accept_semaphore
@@ -140,6 +140,7 @@ class Acceptor:
                 self._wait(PAUSE_SECONDS)
             elif newcomers and self._is_ahead():
                 self._wait(YIELD_SECONDS)
+        self._wake_worker()
 
     def _take_turn(self) -> list[Newcomer]:
         try:

@@ -54,7 +54,7 @@ from prefork_chat.worker.routes import Routes
 from prefork_chat.worker.transaction import Parts, Transaction
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Callable, Sequence
 
     from prefork_chat.inheritance import Inheritance
     from prefork_chat.keeping import Keep
@@ -100,10 +100,18 @@ def beat_seconds(watchdog_seconds: float) -> float:
 class Loop:
     """Loop (p_id, t_id): owner of its clients, its outboxes and its heartbeat; a `Station`."""
 
-    def __init__(self, inheritance: Inheritance, t_id: int, backroom: Backroom) -> None:
+    def __init__(
+        self,
+        inheritance: Inheritance,
+        t_id: int,
+        backroom: Backroom,
+        wake_worker: Callable[[], None],
+    ) -> None:
+        """`wake_worker` is called, in the lead's thread, when `is_over` turns true."""
         config = inheritance.config
         p_id = inheritance.p_id
         self._inheritance = inheritance
+        self._wake_worker = wake_worker
         self._p_id, self._t_id = p_id, t_id
         self._beat_seconds = beat_seconds(config.server.watchdog_seconds)
         self._pending_limit = config.limits.client_pending_bytes
@@ -152,12 +160,11 @@ class Loop:
         self._given: deque[Keep] = deque()
         self._stop_by: float | None = None
         self._is_stopping = False
+        self._welcomes_nobody = False
         self._is_handing_over = False
-        self._is_leaving = False
-        self._ends_deserted = False
+        self._is_leaving = self._ends_deserted = False
         self._inbox_at = 0.0
-        self._lines = 0
-        self._refused = 0
+        self._lines = self._refused = 0
         self.turn_at = 0.0
         self.is_over = False
 
@@ -208,6 +215,11 @@ class Loop:
         self._stop_by = stop_by
         self._rouse()
 
+    def welcome_nobody(self) -> None:
+        """Tell the loop that the acceptor has given away its last client (main thread)."""
+        self._welcomes_nobody = True
+        self._rouse()
+
     def hand_over(self) -> None:
         """Ask the loop to end after this turn, and leave its clients to a successor."""
         if not self._is_exact:
@@ -242,6 +254,7 @@ class Loop:
             self.turn_at = self._next_turn_at()
             return False
         self.is_over = True
+        self._wake_worker()
         return False
 
     def _turn(self, events: list[tuple[int, int]], now: float) -> None:
@@ -629,18 +642,26 @@ class Loop:
         self._transaction.carry_out()
 
     def _is_done(self, now: float) -> bool:
-        """Say whether a stopping loop has nothing left to do, or no time left."""
+        """Say whether a stopping loop has nothing left to do, or no time left.
+
+        While no worker has any client, nothing can be under way: an idle daemon ends at once.
+        """
         if self._stop_by is not None and now >= self._stop_by:
             return True
+        if self._welcomes_nobody and not self._inheritance.registry.claimed:
+            return self._is_idle
         return self._is_quiet(now) and not any(
             connection.backlog for connection in self._clients.by_fd.values()
         )
 
     def _is_quiet(self, now: float) -> bool:
         """Say whether nothing has come of late, and nothing waits to be sent or done."""
-        return (
-            now - self._inbox_at >= QUIET_SECONDS and self._routes.is_empty and not self._has_work
-        )
+        return now - self._inbox_at >= QUIET_SECONDS and self._is_idle
+
+    @property
+    def _is_idle(self) -> bool:
+        """True while nothing waits to be sent or done."""
+        return self._routes.is_empty and not self._has_work
 
     def _may_hand_over(self) -> bool:
         """Say whether the loop is to end now and keeps nothing to itself.
@@ -664,6 +685,8 @@ class Loop:
             self._departures.wake_at(), self._pace.wake_at(), self._rooms.presence.wake_at()
         )
         now = monotonic()
+        if self._is_stopping and self._is_done(now):
+            return now
         seconds = self._beat_seconds
         if self._is_leaving:
             seconds = min(seconds, self._leaving.wait_seconds)

@@ -45,7 +45,7 @@ EXIT_FAILED = 70
 """sysexits(3) EX_SOFTWARE: a thread of ours raised."""
 
 WATCH_SECONDS = 0.05
-"""How often the main thread looks whether the loops have ended, once they are to."""
+"""How often the main thread looks whether the loops are deserted, once they are to be."""
 
 MOST_GIVEN = 64
 """Sessions taken out of the nursery in one go."""
@@ -80,7 +80,7 @@ class _Worker:
         server = inheritance.config.server
         backroom = Backroom.of(inheritance)
         threads = range(server.threads)
-        self._loops = [Loop(inheritance, t_id, backroom) for t_id in threads]
+        self._loops = [Loop(inheritance, t_id, backroom, self._wake) for t_id in threads]
         self._acceptor = Acceptor(inheritance, self._loops, random.Random(), self._wake)
         self._beat_seconds = beat_seconds(server.watchdog_seconds)
         self._poller = select.epoll()
@@ -94,6 +94,7 @@ class _Worker:
         )
         self._is_told_to_end = False
         self._is_ending = False
+        self._is_accepting = True
         self._is_to_be_deserted = False
         self._is_handing_over = False
         self._woken, self._waker = socket.socketpair()
@@ -179,8 +180,9 @@ class _Worker:
                 self._loops[t_id].foster(given)
 
     def _sleep_seconds(self) -> float:
-        is_ending = self._is_ending or self._acceptor.is_retiring
-        return min(WATCH_SECONDS, self._beat_seconds) if is_ending else self._beat_seconds
+        if self._is_to_be_deserted:
+            return min(WATCH_SECONDS, self._beat_seconds)
+        return self._beat_seconds
 
     def _obey(self) -> None:
         """Begin to end when we are told to, or have accepted all that we were to accept."""
@@ -212,6 +214,10 @@ class _Worker:
         """Say whether nothing is left to do; takes the last steps there."""
         if not self._is_ending or not self._acceptor.is_done:
             return False
+        if self._is_accepting:
+            self._is_accepting = False
+            for loop in self._loops:
+                loop.welcome_nobody()
         if self._is_to_be_deserted and all(loop.is_deserted for loop in self._loops):
             self._is_to_be_deserted = False
             for loop in self._loops:

@@ -433,7 +433,7 @@ def rage(
         elapsed = time.monotonic() - start
         crowd.finish()
         crowd.close()
-        leaks = before.compare(daemon)
+        leaks = before.compare(daemon, is_local=storm.is_local)
     endings = Counter(str(event["meaning"]) for event in daemon.log.events(log.WORKER_EXITED))
     title = f"storm {name}: {storm.what}"
     times = adoption_ms(daemon.log)

@@ -11,6 +11,7 @@ import pytest
 
 from prefork_chat import log
 from tests.harness.client import LineClient
+from tests.harness.measuring import UNMEASURED
 from tests.harness.processes import fd_count, status
 from tests.harness.waiting import until
 
@@ -24,6 +25,7 @@ WORKERS = 4
 def start_sturdy(start_daemon: StartDaemon, **options: object) -> Daemon:
     """Start a daemon in which dying young is nothing special."""
     daemon = start_daemon(
+        environ=os.environ | UNMEASURED,
         workers=WORKERS,
         threads=1,
         respawn_quick_death_seconds=0.001,

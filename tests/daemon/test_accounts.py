@@ -35,10 +35,24 @@ LOGIN = pwd.getpwuid(os.getuid()).pw_name
 ANOTHER_UID = 2  # on Linux systems an account that nobody uses, such as `bin`
 
 
+LENIENT = "tests.daemon.lenient"
+
+
 @pytest.fixture
 def house(start_daemon: StartDaemon, tmp_path: Path) -> Daemon:
-    """A daemon of two workers; its second address is a Unix socket."""
-    return start_daemon(listen=["127.0.0.1:0", f"unix:{tmp_path / 'chat.sock'}"], **STURDY)
+    """A daemon of two workers that punishes nobody; its second address is a Unix socket."""
+    return build(start_daemon, tmp_path, program=LENIENT)
+
+
+@pytest.fixture
+def strict_house(start_daemon: StartDaemon, tmp_path: Path) -> Daemon:
+    """The same, and it makes people wait who guess."""
+    return build(start_daemon, tmp_path)
+
+
+def build(start_daemon: StartDaemon, tmp_path: Path, **options: object) -> Daemon:
+    listen = ["127.0.0.1:0", f"unix:{tmp_path / 'chat.sock'}"]
+    return start_daemon(listen=listen, **STURDY, **options)
 
 
 def expect_refusal(client: LineClient, line: str, code: str) -> str:
@@ -82,10 +96,10 @@ def test_a_name_that_is_in_use_is_not_given_twice_even_with_its_password(house: 
     other.join("bob")
 
 
-@pytest.mark.parametrize("password", ["short", "alice-in-chains", "ALICE-IN-CHAINS", "äöüäöüä"])
-def test_a_weak_password_is_refused(house: Daemon, password: str) -> None:
+def test_weak_passwords_are_refused(house: Daemon) -> None:
     alice = house.join("alice-in-chains")
-    expect_refusal(alice, f"PASS {password}", "WEAK")
+    for password in ("short", "alice-in-chains", "ALICE-IN-CHAINS", "äöüäöüä"):
+        expect_refusal(alice, f"PASS {password}", "WEAK")
     alice.ask("PASS äöüäöüäö", "OK PASS")
 
 
@@ -177,7 +191,7 @@ def test_of_two_daemons_with_the_same_accounts_one_gives_a_name_away(
     start_daemon: StartDaemon, tmp_path: Path
 ) -> None:
     options = {"state_dir": tmp_path / "state", "history_enabled": False}  # that has one writer
-    daemons = [start_daemon(**options) for _ in range(2)]
+    daemons = [start_daemon(program=LENIENT, **options) for _ in range(2)]
     for n in range(5):
         name = f"alice{n}"
         clients = [daemon.join(name) for daemon in daemons]
@@ -273,14 +287,14 @@ def test_another_local_user_is_not_the_owner(start_daemon: StartDaemon) -> None:
 # Guessing
 
 
-def test_who_guesses_is_slowed_at_every_worker_and_others_are_not(house: Daemon) -> None:
-    register(house, "alice")
+def test_who_guesses_is_slowed_at_every_worker_and_others_are_not(strict_house: Daemon) -> None:
+    register(strict_house, "alice")
     started = time.monotonic()
     for n in range(4):
-        expect_refusal(house.connect(n % 2), f"JOIN alice guess {n}", "AUTH")
+        expect_refusal(strict_house.connect(n % 2), f"JOIN alice guess {n}", "AUTH")
     assert time.monotonic() - started >= 0.25 + 0.5 + 1
-    guest = house.join("guest")  # who needs no password does not wait
-    local = house.connect(address=house.addresses[1])
+    guest = strict_house.join("guest")  # who needs no password does not wait
+    local = strict_house.connect(address=strict_house.addresses[1])
     started = time.monotonic()
     local.ask(f"JOIN alice {PASSWORD}", "OK JOIN alice")  # nor does who comes from elsewhere
     assert time.monotonic() - started < 2
@@ -289,9 +303,9 @@ def test_who_guesses_is_slowed_at_every_worker_and_others_are_not(house: Daemon)
 
 
 @pytest.mark.slow
-def test_many_guesses_at_once_are_answered_slowly_or_not_at_all(house: Daemon) -> None:
-    register(house, "alice")
-    clients = [house.connect(n % 2) for n in range(24)]
+def test_many_guesses_at_once_are_answered_slowly_or_not_at_all(strict_house: Daemon) -> None:
+    register(strict_house, "alice")
+    clients = [strict_house.connect(n % 2) for n in range(24)]
     for n, client in enumerate(clients):
         client.send(f"JOIN alice guess {n}", "PING 1")
     codes = []
@@ -302,8 +316,8 @@ def test_many_guesses_at_once_are_answered_slowly_or_not_at_all(house: Daemon) -
     assert codes.count("AUTH") <= 12
 
 
-def test_new_passwords_for_one_account_are_slowed_and_others_are_not(house: Daemon) -> None:
-    alice, bob = house.join("alice", 0), house.join("bob", 1)
+def test_new_passwords_for_one_account_are_slowed_and_others_are_not(strict_house: Daemon) -> None:
+    alice, bob = strict_house.join("alice", 0), strict_house.join("bob", 1)
     alice.ask(f"PASS {PASSWORD}", "OK PASS")
     started = time.monotonic()
     for n in range(4):
@@ -313,7 +327,7 @@ def test_new_passwords_for_one_account_are_slowed_and_others_are_not(house: Daem
     bob.ask(f"PASS {PASSWORD}", "OK PASS")
     assert time.monotonic() - started < 1
     alice.leave()
-    again = house.connect(1)
+    again = strict_house.connect(1)
     again.ask(f"JOIN alice {PASSWORD} 3", "OK JOIN alice")  # the name is not locked
 
 
@@ -325,7 +339,7 @@ def test_no_password_is_in_a_log_a_journal_a_spill_or_a_datagram(
 ) -> None:
     secret = "s3cr3t-horse"
     for durability in ("exact", "fast"):
-        daemon = start_daemon(durability=durability, log_level="debug", **STURDY)
+        daemon = start_daemon(program=LENIENT, durability=durability, log_level="debug", **STURDY)
         client = daemon.connect()
         client.send("JOIN alice", f"PASS {secret}", f"JOIN alice {secret}", f"PSS {secret}")
         client.expect("OK JOIN alice", "OK PASS")
@@ -357,7 +371,11 @@ def assert_is_nowhere(daemon: Daemon, secret: str) -> None:
     assert len(memory) >= 4
     assert any(path.name == "daemon.log" for path in files)
     for path in (*files, *memory):
-        assert secret.encode() not in path.read_bytes(), f"{path} ({os.readlink(path)})"
+        try:
+            content = path.read_bytes()
+        except FileNotFoundError:
+            continue  # SQLite's, of a historian that has just handed over
+        assert secret.encode() not in content, path
 
 
 # What fails
@@ -519,9 +537,9 @@ def test_a_kill_between_a_question_and_its_answer_is_not_noticed(
 
 
 def test_workers_that_die_all_the_time_answer_everything_once(start_daemon: StartDaemon) -> None:
-    daemon = start_daemon(workers=2, respawn_max_crashes=1000, **STURDY)
+    daemon = start_daemon(program=LENIENT, workers=2, respawn_max_crashes=1000, **STURDY)
     daemon.log.expect(log.WORKER_EXITED, log.WORKER_THROTTLED)
-    questions, most_kills = 5, 10  # more new passwords would be slowed for long
+    questions, most_kills = 5, 10
     troubles: list[str] = []
 
     def live(name: str, client: LineClient) -> None:

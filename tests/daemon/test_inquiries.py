@@ -12,10 +12,12 @@ from prefork_chat import log
 from prefork_chat.worker.clerk import MOST_QUESTIONS
 from tests.daemon.dying_clerk import DEATHS, FAILING, STUCK
 from tests.daemon.registered import PASSWORD, accounts_locked, begin_to_join, register
+from tests.harness.daemon import daemons
 from tests.harness.sockets import unread_bytes
 from tests.harness.waiting import until
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
     from pathlib import Path
 
     from tests.harness.client import LineClient
@@ -29,12 +31,23 @@ WAYS: dict[str, dict[str, object]] = {
     "fast": {"durability": "fast"},
     "old kernel": {"program": "tests.daemon.old_kernel"},
 }
+ways = pytest.mark.parametrize("way", WAYS)
 
 
-@pytest.fixture(params=WAYS)
-def daemon(request: pytest.FixtureRequest, start_daemon: StartDaemon, tmp_path: Path) -> Daemon:
-    """Where alice has an account; the second address is a Unix socket."""
-    return start_with_alice(start_daemon, tmp_path, **WAYS[request.param])
+@pytest.fixture(scope="module", params=WAYS)
+def alices_daemon(
+    request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[Daemon]:
+    folder = tmp_path_factory.mktemp("alices")
+    with daemons(folder) as start:
+        yield start_with_alice(start, folder, **WAYS[request.param])
+
+
+@pytest.fixture
+def daemon(alices_daemon: Daemon) -> Iterator[Daemon]:
+    """Where alice has an account; the second address is a Unix socket. The same for many tests."""
+    yield alices_daemon
+    alices_daemon.come_to_rest()
 
 
 @pytest.fixture
@@ -44,10 +57,13 @@ def exact_daemon(start_daemon: StartDaemon, tmp_path: Path) -> Daemon:
 
 def start_with_alice(start_daemon: StartDaemon, tmp_path: Path, **options: object) -> Daemon:
     daemon = start_daemon(
-        listen=["127.0.0.1:0", f"unix:{tmp_path / 'chat.sock'}"],
-        respawn_quick_death_seconds=0.001,
-        respawn_backoff_min_seconds=0.001,
-        **options,
+        **{
+            "program": "tests.daemon.lenient",
+            "listen": ["127.0.0.1:0", f"unix:{tmp_path / 'chat.sock'}"],
+            "respawn_quick_death_seconds": 0.001,
+            "respawn_backoff_min_seconds": 0.001,
+        }
+        | options
     )
     register(daemon, "alice")
     return daemon
@@ -93,11 +109,12 @@ def test_many_questions_in_one_go_are_answered_in_order(daemon: Daemon, family: 
     client = connect(daemon, family)
     lines = ["JOIN alice", "PING 0", "@j JOIN alice", f"JOIN alice {PASSWORD}", "PING 1"]
     lines += [f"PASS {PASSWORD} {n}" for n in range(3)]
+    lines.append(f"PASS {PASSWORD}")
     client.send(*lines)
     client.expect_error("JOIN", "AUTH", "alice")
     client.expect("OK PING 0")
     client.expect_error("JOIN", "AUTH", "alice", tag="j")
-    client.expect("OK JOIN alice", "OK PING 1", *["OK PASS"] * 3)
+    client.expect("OK JOIN alice", "OK PING 1", *["OK PASS"] * 4)
     client.expect_nothing()
 
 
@@ -164,17 +181,23 @@ def test_workers_may_be_replaced_while_questions_are_open(daemon: Daemon, family
     with accounts_locked(daemon):
         begin_to_join(client, "alice", "PING 1")
         client.send_bytes(b"half a li")
+        told = len(daemon.log.events(log.WORKER_TOLD))
+        finished = len(daemon.log.events(log.REPLACEMENT_FINISHED))
         daemon.signal(signal.SIGHUP)
-        daemon.log.wait_for(log.WORKER_TOLD)
+        daemon.log.wait_for(log.WORKER_TOLD, count=told + 1)
     client.expect("OK JOIN alice", "OK PING 1")
-    daemon.log.wait_for(log.REPLACEMENT_FINISHED)
+    daemon.log.wait_for(log.REPLACEMENT_FINISHED, count=finished + 1)
     client.send("ne")
     client.expect_error("*", "BADVERB", "half")
     client.ask(f"PASS {PASSWORD}", "OK PASS")
 
 
+@ways
 @families
-def test_a_worker_leaves_when_its_open_questions_are_answered(daemon: Daemon, family: str) -> None:
+def test_a_worker_leaves_when_its_open_questions_are_answered(
+    start_daemon: StartDaemon, tmp_path: Path, way: str, family: str
+) -> None:
+    daemon = start_with_alice(start_daemon, tmp_path, **WAYS[way])
     clients = [connect(daemon, family) for _ in range(6)]
     with accounts_locked(daemon):
         for client in clients:

@@ -315,14 +315,14 @@ def test_no_kill_of_a_worker_loses_or_doubles_a_note(start_daemon: StartDaemon) 
     is_over = threading.Event()
 
     def kill_workers() -> None:
-        while not is_over.wait(rng.uniform(0.05, 0.3)):
+        while not is_over.wait(rng.uniform(0.02, 0.15)):
             daemon.strike(rng.choice(daemon.worker_pids()))
 
     killer = threading.Thread(target=kill_workers)
     with Console(daemon.directory) as console:
         killer.start()
         try:
-            deadline = time.monotonic() + 8
+            deadline = time.monotonic() + 4
             notes = 0
             while time.monotonic() < deadline:
                 notes += 1

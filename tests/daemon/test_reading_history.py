@@ -10,8 +10,11 @@ import pytest
 from tests.daemon.registered import PASSWORD, register
 from tests.daemon.test_history import come
 from tests.daemon.test_killed_historian import FAST_RESPAWN, kill_historian
+from tests.harness.daemon import daemons
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
+
     from tests.harness.client import LineClient
     from tests.harness.daemon import Daemon, StartDaemon
 
@@ -32,8 +35,19 @@ def read(client: LineClient, question: str) -> list[str]:
 
 @pytest.fixture
 def daemon(start_daemon: StartDaemon) -> Daemon:
+    return start_with_talk(start_daemon)
+
+
+@pytest.fixture(scope="module")
+def library(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Daemon]:
+    """The same for all who only read."""
+    with daemons(tmp_path_factory.mktemp("library")) as start:
+        yield start_with_talk(start)
+
+
+def start_with_talk(start_daemon: StartDaemon) -> Daemon:
     """Where alice, bob and carol have accounts, and alice and bob have talked."""
-    daemon = start_daemon(**FAST_RESPAWN)
+    daemon = start_daemon(program="tests.daemon.lenient", **FAST_RESPAWN)
     register(daemon, "alice", "bob", "carol")
     with come(daemon, "alice") as alice, come(daemon, "bob") as bob:
         alice.ask("CHAT bob the train leaves at nine", "OK CHAT bob")
@@ -42,10 +56,10 @@ def daemon(start_daemon: StartDaemon) -> Daemon:
     return daemon
 
 
-def test_people_read_and_find_what_they_have_said_to_each_other(daemon: Daemon) -> None:
+def test_people_read_and_find_what_they_have_said_to_each_other(library: Daemon) -> None:
     both = ["alice bob the train leaves at nine", "bob alice see you"]
     for name, peer in (("alice", "bob"), ("bob", "Alice")):
-        with come(daemon, name) as client:
+        with come(library, name) as client:
             assert read(client, "HIST") == both
             assert read(client, f"HIST {peer}") == both
             assert read(client, "HIST carol") == []
@@ -54,8 +68,8 @@ def test_people_read_and_find_what_they_have_said_to_each_other(daemon: Daemon) 
             assert read(client, "FIND plane") == []
 
 
-def test_answers_come_in_the_order_of_the_lines(daemon: Daemon) -> None:
-    with come(daemon, "alice") as alice:
+def test_answers_come_in_the_order_of_the_lines(library: Daemon) -> None:
+    with come(library, "alice") as alice:
         alice.send("HIST 1", "PING one", "FIND see", "PING two")
         lines = [re.sub(r"\d{4}-\S*Z ", "", line) for line in alice.read_lines(6)]
     assert lines == [
@@ -71,15 +85,15 @@ def test_answers_come_in_the_order_of_the_lines(daemon: Daemon) -> None:
 @pytest.mark.parametrize(
     "question", ["HIST", "HIST alice", "HIST bob", "HIST bob 50 after=1", "FIND train", "FIND see"]
 )
-def test_another_user_finds_nothing_of_it(daemon: Daemon, question: str) -> None:
-    with come(daemon, "carol") as carol:
+def test_another_user_finds_nothing_of_it(library: Daemon, question: str) -> None:
+    with come(library, "carol") as carol:
         assert read(carol, question) == []
 
 
 @pytest.mark.parametrize("question", ["HIST", "HIST alice", "HIST #dev", "FIND train"])
-def test_a_guest_is_told_to_say_who_he_is(daemon: Daemon, question: str) -> None:
+def test_a_guest_is_told_to_say_who_he_is(library: Daemon, question: str) -> None:
     verb = question[:4]
-    with daemon.connect() as stranger, daemon.join("guest") as guest:
+    with library.connect() as stranger, library.join("guest") as guest:
         for client in (stranger, guest):
             client.send(question)
             client.expect_error(verb, "AUTH")
@@ -121,8 +135,8 @@ def test_reading_without_joining_shows_nobody_and_delivers_nothing(daemon: Daemo
             bob.expect("CHAT alice wait for me")
 
 
-def test_who_has_joined_reads_the_rooms_that_he_is_in_and_no_others(daemon: Daemon) -> None:
-    with come(daemon, "alice") as alice:
+def test_who_has_joined_reads_the_rooms_that_he_is_in_and_no_others(library: Daemon) -> None:
+    with come(library, "alice") as alice:
         alice.send("HIST #dev")
         alice.expect_error("HIST", "DENIED")
         alice.ask("ENTR #dev", "OK ENTR #dev n=1")

@@ -68,6 +68,30 @@ def test_an_idle_daemon_ends_quickly(
     assert not daemon.log.events(log.WORKER_KILLED)
 
 
+def test_a_worker_ends_when_its_loops_do_and_does_not_only_look_now_and_then(
+    start_daemon: StartDaemon,
+) -> None:
+    daemon = start_daemon(program="tests.daemon.drowsy", watchdog_seconds=3600)
+    alice, bob = daemon.join("alice", 0), daemon.join("bob", 1)
+    daemon.signal(signal.SIGHUP)
+    daemon.log.wait_for(log.REPLACEMENT_FINISHED)
+    alice.say("bob", "hi")
+    bob.expect("CHAT alice hi")
+    assert daemon.stop() == 0
+    assert not daemon.log.events(log.WORKER_KILLED)
+
+
+def test_a_daemon_without_clients_waits_for_nothing(start_daemon: StartDaemon) -> None:
+    daemon = start_daemon(program="tests.daemon.never_quiet", stop_seconds=3600)
+    alice, bob = daemon.join("alice", 0), daemon.join("bob", 1)
+    alice.say("bob", "hi")
+    bob.expect("CHAT alice hi")
+    for person in (alice, bob):
+        person.leave()
+    assert daemon.stop() == 0
+    assert not daemon.log.events(log.WORKER_KILLED)
+
+
 def test_a_second_signal_ends_it_at_once(start_daemon: StartDaemon) -> None:
     daemon = start_daemon(stop_seconds=60, watchdog_seconds=60)
     daemon.log.expect(log.WORKER_KILLED)

@@ -17,9 +17,11 @@ import pytest
 
 from tests.daemon.registered import PASSWORD, register
 from tests.daemon.test_history import come
+from tests.harness.daemon import daemons
 from tests.harness.program import ROOT
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
     from pathlib import Path
 
     from tests.harness.daemon import Daemon, StartDaemon
@@ -38,8 +40,19 @@ def history(
 
 @pytest.fixture
 def daemon(start_daemon: StartDaemon) -> Daemon:
+    return start_with_talk(start_daemon)
+
+
+@pytest.fixture(scope="module")
+def library(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Daemon]:
+    """The same for all who only read."""
+    with daemons(tmp_path_factory.mktemp("library")) as start:
+        yield start_with_talk(start)
+
+
+def start_with_talk(start_daemon: StartDaemon) -> Daemon:
     """Where alice and bob have talked, and carol has not."""
-    daemon = start_daemon()
+    daemon = start_daemon(program="tests.daemon.lenient")
     register(daemon, "alice", "bob", "carol")
     with come(daemon, "alice") as alice, come(daemon, "bob") as bob:
         alice.ask("CHAT bob hi  there", "OK CHAT bob")
@@ -68,37 +81,37 @@ def test_everybody_gets_his_own_transcript_and_no_other(daemon: Daemon) -> None:
 
 @pytest.mark.parametrize(("name", "password"), [("alice", "wrong"), ("alice", ""), ("nobody", "x")])
 def test_who_does_not_know_the_password_gets_nothing(
-    daemon: Daemon, name: str, password: str
+    library: Daemon, name: str, password: str
 ) -> None:
-    ended = history(daemon, name=name, password=password)
+    ended = history(library, name=name, password=password)
     assert (ended.returncode, ended.stdout) == (1, "")
     assert ended.stderr.startswith("prefork-chat: ")
 
 
-def test_peer_and_since_choose(daemon: Daemon) -> None:
-    assert history(daemon, "--peer", "carol", name="bob").stdout.count("\n") == 1
-    assert not history(daemon, "--peer", "carol").stdout
-    assert not history(daemon, "--since", "2099-01-01").stdout
-    assert history(daemon, "--since", "2026-01-01T12:00").stdout.count("\n") == 1
-    assert history(daemon, "--since", "soon").returncode == 2
-    assert history(daemon, "--peer", "bob", "--room", "#dev").returncode == 2
-    assert history(daemon, "--peer", "#").returncode == 2
-    assert history(daemon, "restore").returncode == 2
+def test_peer_and_since_choose(library: Daemon) -> None:
+    assert history(library, "--peer", "carol", name="bob").stdout.count("\n") == 1
+    assert not history(library, "--peer", "carol").stdout
+    assert not history(library, "--since", "2099-01-01").stdout
+    assert history(library, "--since", "2026-01-01T12:00").stdout.count("\n") == 1
+    assert history(library, "--since", "soon").returncode == 2
+    assert history(library, "--peer", "bob", "--room", "#dev").returncode == 2
+    assert history(library, "--peer", "#").returncode == 2
+    assert history(library, "restore").returncode == 2
 
 
 def test_a_transcript_goes_into_a_file_that_nobody_else_can_read(
-    daemon: Daemon, tmp_path: Path
+    library: Daemon, tmp_path: Path
 ) -> None:
     file = tmp_path / "alice.jsonl"
     file.write_text("older")
     file.chmod(0o644)
-    ended = history(daemon, "--format", "jsonl", "-o", str(file))
+    ended = history(library, "--format", "jsonl", "-o", str(file))
     assert (ended.returncode, ended.stdout) == (0, "")
     assert stat.S_IMODE(file.stat().st_mode) == 0o600
     (told,) = [json.loads(line) for line in file.read_text().splitlines()]
     assert re.fullmatch(_TIME, told.pop("time"))
     assert told == {"id": 1, "sender": "alice", "recipient": "bob", "text": "hi  there"}
-    assert history(daemon, "-o", str(tmp_path)).returncode == 2
+    assert history(library, "-o", str(tmp_path)).returncode == 2
 
 
 def test_more_than_one_answer_holds_comes_in_order(daemon: Daemon) -> None:
@@ -136,19 +149,19 @@ def test_a_local_user_needs_no_password(start_daemon: StartDaemon, tmp_path: Pat
     assert history(daemon, name="bob", password="", server=path).returncode == 1
 
 
-def test_without_a_server_it_says_so(daemon: Daemon, tmp_path: Path) -> None:
-    ended = history(daemon, server=f"unix:{tmp_path}/nobody")
+def test_without_a_server_it_says_so(library: Daemon, tmp_path: Path) -> None:
+    ended = history(library, server=f"unix:{tmp_path}/nobody")
     assert ended.returncode == 3
 
 
 def test_the_operator_copies_the_database_while_it_is_written(
-    daemon: Daemon, tmp_path: Path
+    library: Daemon, tmp_path: Path
 ) -> None:
     config = tmp_path / "config.toml"
-    state = daemon.directory.parent / "state"
+    state = library.directory.parent / "state"
     config.write_text(f'server.state_dir = "{state}"\n')
     copy = tmp_path / "copy.db"
-    ended = history(daemon, "--config", str(config), "backup", str(copy))
+    ended = history(library, "--config", str(config), "backup", str(copy))
     assert ended.returncode == 0, ended.stderr
     assert stat.S_IMODE(copy.stat().st_mode) == 0o600
     with closing(sqlite3.connect(copy)) as connection:
@@ -158,5 +171,5 @@ def test_the_operator_copies_the_database_while_it_is_written(
         assert connection.execute("PRAGMA integrity_check").fetchone() == ("ok",)
     assert sorted(path.name for path in tmp_path.glob("copy*")) == ["copy.db"]
     config.write_text(f'server.state_dir = "{tmp_path}/nowhere"\n')
-    ended = history(daemon, "--config", str(config), "backup", str(copy))
+    ended = history(library, "--config", str(config), "backup", str(copy))
     assert ended.returncode == 1

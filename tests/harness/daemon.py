@@ -123,6 +123,11 @@ class Daemon(Program):
         with self.connect() as last:
             until(lambda: last.stat()["clients"] == 1, "the daemon to let its clients go")
 
+    def come_to_rest(self) -> None:
+        """Be without clients again, for the next test; fails unless the log is clean."""
+        self.close_clients()
+        self._check_log()
+
     def stat(self) -> dict[str, int]:
         """Ask the daemon, over a connection of its own, how it is doing."""
         with LineClient.connect(self.addresses[0]) as client:
@@ -241,6 +246,9 @@ class Daemon(Program):
         assert not left, f"{left} left:\n{self.log}"
         # Other daemons make shared memory, too, and unlink it at once.
         until(lambda: posix_names() <= self._strange_objects, "POSIX objects to go")
+        self._check_log()
+
+    def _check_log(self) -> None:
         complaints = self.log.complaints()
         assert not complaints, "in the log:\n" + "\n".join(complaints)
 

@@ -68,9 +68,8 @@ class Program:
 
         Returns its exit code, negative for a signal.
         """
-        code = self._process.wait(seconds)
-        self.log.wait_for_end(seconds)
-        return code
+        self.log.wait_for_end(seconds)  # of which we are told; the other is asked for now and then
+        return self._process.wait(seconds)
 
     def stop(self) -> int:
         """Stop it in order with SIGTERM; return its exit code."""

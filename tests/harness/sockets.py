@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import socket
+import struct
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -30,15 +31,23 @@ def unread_bytes(client: socket.socket) -> int:
 
 
 def _accepted(client: socket.socket) -> list[str] | None:
-    """Find the server's end: its local port is our remote one, and the other way round."""
+    """Find the server's end: its local address is our remote one, and the other way round."""
     table = "tcp6" if client.family == socket.AF_INET6 else "tcp"
-    wanted = (client.getpeername()[1], client.getsockname()[1])
-    for line in Path(f"/proc/net/{table}").read_text(encoding="ascii").splitlines()[1:]:
-        words = line.split()
-        ports = tuple(int(end.rpartition(":")[2], 16) for end in words[1:3])
-        if ports == wanted:
-            return words
-    return None
+    text = Path(f"/proc/net/{table}").read_text(encoding="ascii")
+    ends = [client.getpeername(), client.getsockname()]
+    words = [_in_hexadecimal(client.family, *end[:2]) for end in ends]
+    # Not line by line: there are thousands, of connections that have ended.
+    before, found, behind = text.partition(" {} {} ".format(*words))
+    if not found:
+        return None
+    return (before.rpartition("\n")[2] + found + behind.partition("\n")[0]).split()
+
+
+def _in_hexadecimal(family: int, host: str, port: int) -> str:
+    """Write an address as proc_pid_net(5) does: in words of four bytes, as the machine has them."""
+    packed = socket.inet_pton(family, host)
+    words = struct.unpack(f"={len(packed) // 4}I", packed)
+    return "".join(f"{word:08X}" for word in words) + f":{port:04X}"
 
 
 def _open_files(pid: int) -> set[str]:

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from prefork_chat.supervisor.signals import IGNORED_BY_WORKERS
+from tests.harness.measuring import UNMEASURED
 
 if TYPE_CHECKING:
     from tests.supervisor.conftest import StartDaemon
@@ -55,7 +56,7 @@ def test_a_thousand_worker_kills_while_logging_hard_change_nothing(
     start_daemon: StartDaemon,
 ) -> None:
     """gunicorn #3004, #2816: a log written in the SIGCHLD handler deadlocked."""
-    daemon = start_daemon("chatter", server={"workers": 6}, respawn=FORGIVING)
+    daemon = start_daemon("chatter", environ=UNMEASURED, server={"workers": 6}, respawn=FORGIVING)
     for killed, ready in enumerate(daemon.follow("worker.ready"), start=1):
         os.kill(ready["pid"], signal.SIGKILL)
         if killed == 1000:
