@@ -43,6 +43,9 @@ MOST_DEATHS: Final = 3
 """Deaths in a row while the same client is read, and nothing done in between, until it is not read
 any more: its line would be read again, and kill, for ever."""
 
+UNDER_WAY: Final = 0xFFFF_FFFF
+"""In the place of the bytes taken: the write was about to be done, or just has been."""
+
 INITIAL_BYTES: Final = 256 * 1024
 """Room for records at the start; it grows with the largest turn."""
 
@@ -225,8 +228,15 @@ class Journal:
         """Note that `writes` of the valid record are done, of the last of them `taken` bytes."""
         self._words[_WRITTEN] = _progress(self._start, writes, taken)
 
+    def note_writing(self, write: int) -> None:
+        """Note that those before `write` of the valid record are done, and this one is next."""
+        self.note_written(write, UNDER_WAY)
+
     def written(self) -> tuple[int, int]:
-        """How many writes of the valid record were noted as done, and bytes of the last."""
+        """How many writes of the valid record were noted as done, and bytes taken of the last.
+
+        UNDER_WAY: nobody knows of the last.
+        """
         word = self._words[_WRITTEN]
         writes, taken = word >> 32 & 0xFFFF, word & 0xFFFFFFFF
         is_of_this = word == _progress(self._start, writes, taken)

@@ -29,10 +29,10 @@ from typing import TYPE_CHECKING, Final, TypeAlias
 
 from prefork_chat.worker import counters, progress
 from prefork_chat.worker.connection import Connection, Pause
-from prefork_chat.worker.journal import Record
+from prefork_chat.worker.journal import UNDER_WAY, Record
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping
+    from collections.abc import Mapping
 
     from prefork_chat.config import Config
     from prefork_chat.registry.registry import Registry
@@ -344,6 +344,9 @@ class Transaction:
             if connection.backlog is not None or connection.fd < 0:
                 self._keep(connection, data, 0)
                 continue
+            is_local = connection.flags & progress.LOCAL
+            if is_local:
+                self._journal.note_writing(index)
             try:
                 taken = connection.socket.send(data)
             except BlockingIOError:
@@ -352,7 +355,7 @@ class Transaction:
                 self._receipts.unsent[connection.session.key] = connection
                 self.lose(connection)
                 continue
-            if connection.flags & progress.LOCAL:
+            if is_local:
                 self._journal.note_written(index, taken)
             if taken < len(data):
                 self._keep(connection, data, taken)
@@ -394,7 +397,7 @@ class Transaction:
 
     def _rewrite(self, writes: list[Write], missing: Mapping[tuple[int, int], bytes]) -> None:
         """Complete the writes of a record, whatever part of them the kernel has."""
-        local = self._local_progress(writes)
+        noted, last_taken = self._journal.written()
         for index, (slot, generation, start, _, data) in enumerate(writes, start=1):
             connection = self._clients.of_session(slot, generation)
             if connection is None:
@@ -406,20 +409,26 @@ class Transaction:
                 # It was put there by this record; its receipts are settled anew.
                 self._receipts.unsent[connection.session.key] = connection
                 continue
-            if connection.flags & progress.LOCAL:
-                taken, is_sure = local(index, len(data))
-                if not is_sure:
-                    self._receipts.doubtful.add(connection.session.key)
-            else:
+            if not connection.flags & progress.LOCAL:
                 taken = min(max(0, counters.taken(connection.socket) - start), len(data))
+            elif index != noted:
+                taken = len(data) if index < noted else 0
+            elif last_taken != UNDER_WAY:
+                taken = last_taken
+            else:  # most of the time that passes there is spent in the write
+                taken = len(data)
+                self._receipts.doubtful.add(connection.session.key)
             connection.written = end
-            self._complete(connection, data, taken)
+            self._complete(connection, index, data, taken)
 
-    def _complete(self, connection: Connection, data: bytes, taken: int) -> None:
-        """Write what follows on the first `taken` bytes of `data`."""
+    def _complete(self, connection: Connection, index: int, data: bytes, taken: int) -> None:
+        """Write what follows on the first `taken` bytes of the write of that index."""
         if taken == len(data):
             return
         if connection.backlog is None:
+            is_local = connection.flags & progress.LOCAL
+            if is_local:
+                self._journal.note_writing(index)
             try:
                 taken += connection.socket.send(memoryview(data)[taken:])
             except BlockingIOError:
@@ -430,36 +439,10 @@ class Transaction:
                 self._receipts.unsent[connection.session.key] = connection
                 self.lose(connection)
                 return
+            if is_local:
+                self._journal.note_written(index, taken)
         if taken < len(data):
             self._keep(connection, data, taken)
-
-    def _local_progress(self, writes: list[Write]) -> Callable[[int, int], tuple[int, bool]]:
-        """Return what tells (bytes taken, is that sure) of the n-th write, to a Unix socket.
-
-        The kernel counts nothing there. Each write is noted when it is done, so of one we cannot
-        know: the first that is not noted. Most of the time in between is spent in the write.
-        """
-        noted, last_taken = self._journal.written()
-        doubtful = next(
-            (
-                index
-                for index, (slot, generation, *_) in enumerate(writes, start=1)
-                if index > noted
-                and (connection := self._clients.of_session(slot, generation)) is not None
-                and connection.flags & progress.LOCAL
-                and connection.backlog is None
-            ),
-            0,
-        )
-
-        def progress_of(index: int, size: int) -> tuple[int, bool]:
-            if index == noted:
-                return last_taken, True
-            if index == doubtful:
-                return size, False
-            return (size if index < noted else 0), True
-
-        return progress_of
 
 
 def _share(data: bytes, connections: list[Connection]) -> SharedWrite:

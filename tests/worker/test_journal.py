@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from prefork_chat.worker.journal import INITIAL_BYTES, Journal, Record
+from prefork_chat.worker.journal import INITIAL_BYTES, UNDER_WAY, Journal, Record
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -173,6 +173,16 @@ def test_how_far_the_writes_got_is_of_the_record_that_counts(memory: int) -> Non
     successor = Journal(memory, LOOPS)
     assert successor.load() == a_record(1)
     assert successor.written() == (3, 7)
+
+
+def test_of_a_write_that_is_under_way_nobody_knows_how_far_it_got(memory: int) -> None:
+    journal = Journal(memory, LOOPS)
+    journal.commit(a_record(1))
+    journal.note_written(2, 9)
+    journal.note_writing(3)
+    assert Journal(memory, LOOPS).written() == (3, UNDER_WAY)
+    journal.note_written(3, 5)
+    assert Journal(memory, LOOPS).written() == (3, 5)
 
 
 def test_the_last_batches_for_rooms_are_known_beside_the_last_datagrams() -> None:
