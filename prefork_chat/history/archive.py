@@ -176,7 +176,7 @@ class Archive:
         self._tail_bytes -= size
 
     def drop_oldest(self) -> bytes:
-        """Take the oldest batch out of the tail, in a transaction of its own, and return it."""
+        """Take the oldest body out of the tail, in a transaction of its own, and return it."""
         with self.transaction():
             first, count, body = self.connection.execute(
                 "SELECT first, count, body FROM tail ORDER BY first LIMIT 1"
@@ -188,10 +188,12 @@ class Archive:
         """Put what was added into the tail."""
         body = b"".join(self._sections)
         self._sections.clear()
-        self.connection.execute(
-            "INSERT INTO tail VALUES (?, ?, ?, ?)",
-            (first, self._last_id - first + 1, time_ms, body),
-        )
+        for part in tail.cut(body):
+            number = tail.count_all(part)
+            self.connection.execute(
+                "INSERT INTO tail VALUES (?, ?, ?, ?)", (first, number, time_ms, part)
+            )
+            first += number
         self._tail_bytes += len(body)
 
     # Messages for those who are away

@@ -4,8 +4,8 @@ Called wherever somebody reads: in a worker's reading thread, in the operator's 
 names himself by his account and the rooms by their names; who he is, and that he is in those rooms,
 is for the caller to have checked. Nothing here waits for the writer. Raises sqlite3.Error.
 
-What is newest is in the tail and is gone through; what is sorted is found by its numbers (`said`),
-in one chunk after the other until there is enough.
+What is newest is in the tail and is gone through (see `newest`); what is sorted is found by its
+numbers (`said`), in one chunk after the other until there is enough.
 """
 
 from __future__ import annotations
@@ -14,16 +14,17 @@ import contextlib
 import os
 from collections import defaultdict
 from dataclasses import dataclass
+from itertools import islice
 from typing import TYPE_CHECKING, Final, NamedTuple, TypeAlias
 
-from prefork_chat.history import tail
 from prefork_chat.history.archive import GUEST
+from prefork_chat.history.newest import read_tail
 from prefork_chat.history.schema import CHUNK_SHIFT, open_reader
-from prefork_chat.history.sorting import note_to_self, numbers_of, unpack_ids
+from prefork_chat.history.sorting import note_to_self, unpack_places
 
 if TYPE_CHECKING:
     import sqlite3
-    from collections.abc import Iterator, Sequence
+    from collections.abc import Iterator, Mapping, Sequence
     from pathlib import Path
 
     from prefork_chat.history.tail import Sender
@@ -211,51 +212,17 @@ class People:
 
 
 def _read(people: People, parts: Sequence[Part], wanted: Range) -> Page:
+    newest = read_tail(people, parts, wanted)
     if wanted.after:
         ids = look_through(people.connection, parts, wanted)
         rows = fetch(people.connection, ids, wanted.order)
-        if len(rows) < wanted.limit:
-            rows += read_tail(people, parts, wanted)
+        rows += islice(newest, wanted.limit - len(rows))
     else:
-        rows = read_tail(people, parts, wanted)
+        rows = list(islice(newest, wanted.limit))
         if len(rows) < wanted.limit:
             ids = look_through(people.connection, parts, wanted)
             rows += fetch(people.connection, ids[: wanted.limit - len(rows)], wanted.order)
     return wanted.page(rows)
-
-
-def read_tail(people: People, parts: Sequence[Part], wanted: Range) -> list[Row]:
-    """Return what these parts have of the tail, in the order of the range: `limit` at the most."""
-    sought = [frozenset(part) for part in parts]
-    numbers = frozenset().union(*sought)
-    keys = [people.keys[number].encode() for number in numbers if number in people.keys]
-    rows = people.connection.execute(
-        "SELECT first, time, body FROM tail WHERE first + count > ? AND (first < ? OR NOT ?) "
-        f"ORDER BY first {wanted.order}",
-        (wanted.after + 1, wanted.before, wanted.before),
-    )
-    found: list[Row] = []
-    for first, time_ms, body in rows:
-        chosen: list[Row] = []
-        for first_id, speaker, room, lines in tail.select(first, body, numbers, keys):
-            sender = people.speaker(speaker)
-            for id_, line in enumerate(lines, start=first_id):
-                recipient, text = (room, line) if room else _addressed(people, line)
-                those = frozenset(numbers_of(room, sender, recipient))
-                if wanted.has(id_) and any(part <= those for part in sought):
-                    written, who = people.name(sender), people.keys[sender]
-                    to = people.name(recipient)
-                    chosen.append((id_, time_ms, written, who, to, text.decode()))
-        found += chosen if wanted.after else reversed(chosen)
-        if len(found) >= wanted.limit:
-            break
-    return found[: wanted.limit]
-
-
-def _addressed(people: People, line: bytes) -> tuple[int, bytes]:
-    """Return whom a line is for, and its text."""
-    name, text = tail.words(line)
-    return people.number(name.decode().lower()), text
 
 
 def look_through(
@@ -273,21 +240,32 @@ def look_through(
     above = max(above, wanted.after, oldest - 1)
     below = min(newest + 1, wanted.before or newest + 1)
     chunks = range(above + 1 >> CHUNK_SHIFT, (below - 1 >> CHUNK_SHIFT) + 1)
+    parts = [part for part in parts if max(part) < _NOBODY]
     listed = ", ".join(str(number) for number in {number for part in parts for number in part})
     ordered = chunks if wanted.after else chunks[::-1]
     found: list[int] = []
     position, width = 0, 1
     while position < len(ordered) and len(found) < wanted.limit:
         some = ", ".join(map(str, ordered[position : position + width]))
-        ids: defaultdict[int, set[int]] = defaultdict(set)
+        said: defaultdict[int, dict[int, bytes]] = defaultdict(dict)
         for chunk, number, packed in connection.execute(
             f"SELECT chunk, number, ids FROM said WHERE chunk IN ({some}) AND number IN ({listed})"
         ):
-            ids[number].update(unpack_ids(chunk, packed))
-        chosen = set().union(*(set.intersection(*(ids[each] for each in part)) for part in parts))
-        found += sorted((id_ for id_ in chosen if above < id_ < below), reverse=not wanted.after)
+            said[chunk][number] = said[chunk].get(number, b"") + packed
+        ids = {id_ for chunk in said for id_ in _common(chunk, said[chunk], parts)}
+        found += sorted((id_ for id_ in ids if above < id_ < below), reverse=not wanted.after)
         position, width = position + width, min(2 * width, MOST_CHUNKS)
     return found[: wanted.limit]
+
+
+def _common(chunk: int, said: Mapping[int, bytes], parts: Sequence[Part]) -> Iterator[int]:
+    """Give the ids of a chunk that all numbers of a part have to do with."""
+    start = chunk << CHUNK_SHIFT
+    for part in parts:
+        if all(number in said for number in part):
+            first, *others = (unpack_places(said[number]) for number in part)
+            places = set(first).intersection(*others)
+            yield from (start + place for place in places)
 
 
 def fetch(connection: sqlite3.Connection, ids: Sequence[int], order: str) -> list[Row]:

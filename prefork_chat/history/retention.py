@@ -11,7 +11,7 @@ from itertools import takewhile
 from typing import TYPE_CHECKING, Final
 
 from prefork_chat.history.schema import CHUNK_SHIFT
-from prefork_chat.history.search import reach
+from prefork_chat.history.search import merge, reach
 
 if TYPE_CHECKING:
     from prefork_chat.history.archive import Archive
@@ -64,6 +64,7 @@ class Retention:
                     if id_ <= indexed
                 ),
             )
+            merge(self._connection)
             self._connection.execute("DELETE FROM undelivered WHERE id <= ?", (last,))
             self._connection.execute("DELETE FROM messages WHERE id <= ?", (last,))
             # In a chunk of which something stays, readers leave out what has gone.

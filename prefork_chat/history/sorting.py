@@ -19,7 +19,7 @@ from __future__ import annotations
 import sys
 from array import array
 from collections import defaultdict
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Final, TypeAlias
 
 from prefork_chat.history import tail
 from prefork_chat.history.schema import CHUNK_SHIFT, FIRST_DIALOGUE, dialogue
@@ -30,8 +30,11 @@ if TYPE_CHECKING:
     from prefork_chat.history.archive import Archive, Message
 
 STEP_MESSAGES: Final = 1 << CHUNK_SHIFT
-"""Sorted in one transaction, whole batches: about 10 ms, so long does a message wait that comes
+"""Sorted in one transaction, whole bodies: about 10 ms, so long does a message wait that comes
 meanwhile."""
+
+Stored: TypeAlias = tuple[int, int, int, bytes]
+"""A row of `tail`: first, count, time, body."""
 
 _EMPTY: Final = array("H")
 _MASK: Final = (1 << CHUNK_SHIFT) - 1
@@ -56,39 +59,43 @@ class Sorter:
         self._archive: Final = archive
 
     @property
-    def is_behind(self) -> bool:
-        """True when there is something to sort."""
-        return self._archive.sorted_id < self._archive.last_id
+    def behind(self) -> int:
+        """How many messages are to be sorted."""
+        return self._archive.last_id - self._archive.sorted_id
 
     def advance(self, most: int = STEP_MESSAGES) -> None:
-        """Sort batches until there are `most` messages, one at least, in a transaction of its own.
+        """Sort bodies until there are `most` messages, one at least, in a transaction of its own.
 
         ValueError or LookupError: one of them cannot be understood, and nothing has happened.
         """
         archive = self._archive
         with archive.transaction():
-            batches = self._oldest(most)
-            if not batches:
+            bodies = self._oldest(most)
+            if not bodies:
                 return
-            messages = [message for batch in batches for message in self._messages(*batch)]
+            recipients: dict[bytes, int] = {}
+            messages = [row for body in bodies for row in self._messages(body, recipients)]
             archive.sort(messages, messages[-1][0])
 
-    def _oldest(self, most: int) -> list[tuple[int, int, int, bytes]]:
-        """Return (first, count, time, body) of the next batches."""
+    def _oldest(self, most: int) -> list[Stored]:
+        """Return the next bodies."""
         found = []
         size = 0
-        for row in self._archive.connection.execute("SELECT * FROM tail ORDER BY first"):
+        tail_rows = self._archive.connection.execute(
+            "SELECT first, count, time, body FROM tail ORDER BY first"
+        )
+        for row in tail_rows:
             found.append(row)
             size += row[1]
             if size >= most:
                 break
         return found
 
-    def _messages(self, first: int, _count: int, time_ms: int, body: bytes) -> list[Message]:
+    def _messages(self, stored: Stored, recipients: dict[bytes, int]) -> list[Message]:
+        """Return the messages of a body; `recipients`: who has been found for others."""
         person = self._archive.person
-        recipients: dict[bytes, int] = {}
         messages: list[Message] = []
-        id_ = first
+        id_, _, time_ms, body = stored
         for speaker, room, lines in tail.sections(body):
             sender = person(speaker.lower(), speaker) if isinstance(speaker, str) else speaker
             for line in lines:
@@ -135,10 +142,9 @@ def _rows(chunk: int, ids: Mapping[int, array[int]]) -> Iterator[tuple[int, int,
         yield chunk, number, first, places.tobytes()
 
 
-def unpack_ids(chunk: int, packed: bytes) -> list[int]:
-    """Return the ids of a row of `said`."""
+def unpack_places(packed: bytes) -> array[int]:
+    """Return which messages of its chunk a row of `said` has."""
     places = array("H", packed)
     if sys.byteorder == "big":
         places.byteswap()
-    start = chunk << CHUNK_SHIFT
-    return [start + place for place in places]
+    return places

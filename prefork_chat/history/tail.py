@@ -1,7 +1,7 @@
 r"""The tail of the history: the newest batches, as they came.
 
 What is committed must be safe and readable at once, but need not be in every table at once. So a
-batch goes into the file as one blob, which costs a tenth of what its rows would; `sorting` makes
+batch goes into the file as a blob, which costs a tenth of what its rows would; `sorting` makes
 rows of it later, many at a time, when there is nothing else to do. Until then who reads goes
 through it: ids in the tail are higher than all that are sorted.
 
@@ -12,6 +12,9 @@ through it: ids in the tail are higher than all that are sorted.
     sender  = number | "=" name                         an account's name, as it was written then
     number, room = decimal numbers of `people`
 
+A large batch is cut into several bodies, so that nobody who wants a bit of it has to read, or sort,
+all of it.
+
 Pure: bytes in, values out. Bodies are written by us alone, so a malformed one is a bug and raises.
 """
 
@@ -20,9 +23,13 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Final, TypeAlias
 
 if TYPE_CHECKING:
-    from collections.abc import Collection, Iterator
+    from collections.abc import Iterable, Iterator
+
+BODY_BYTES: Final = 16 * 1024
+"""From here on the end of a section is the end of a body."""
 
 SEPARATOR: Final = b"\x1e"
+_ROOM: Final = b"#"
 
 Sender: TypeAlias = int | str
 """A number of `people`, or the name of an account."""
@@ -38,6 +45,20 @@ def section(sender: int, lines: bytes, room: int = 0) -> bytes:
 def count(lines: bytes) -> int:
     """Return how many lines there are."""
     return lines.count(b"\n") + 1
+
+
+def count_all(body: bytes) -> int:
+    """Return how many lines there are in all sections of a body."""
+    return body.count(b"\n")  # a header has one for its section's last line
+
+
+def cut(sections: bytes) -> Iterator[bytes]:
+    """Give bodies of about BODY_BYTES, at least one, that have all sections in order."""
+    start = 0
+    while (end := sections.find(SEPARATOR, start + BODY_BYTES)) > 0:
+        yield sections[start:end]
+        start = end
+    yield sections[start:] if start else sections
 
 
 def sections(body: bytes) -> Iterator[tuple[Sender, int, list[bytes]]]:
@@ -59,22 +80,21 @@ def words(line: bytes) -> tuple[bytes, bytes]:
     return recipient, text
 
 
-def select(
-    first: int, body: bytes, numbers: Collection[int], keys: Collection[bytes]
-) -> Iterator[tuple[int, Sender, int, list[bytes]]]:
-    """Give (id of the first line, sender, room, lines) of some sections, in order.
+def traces(number: int, key: bytes) -> tuple[bytes, ...]:
+    """Return what is in a body, in lower case, that has to do with a person or a room."""
+    if key.startswith(_ROOM):
+        return (b" %d\n" % number,)
+    return b"\x1e%d\n" % number, b"\x1e=%b\n" % key, b" %b " % key
 
-    They are all that have to do with somebody of these numbers and keys, and maybe others; at the
-    rest of the body nothing looks but a search for bytes.
+
+def select(
+    first: int, body: bytes, lowered: bytes, sought: Iterable[bytes]
+) -> Iterator[tuple[int, Sender, int, list[bytes]]]:
+    """Give (id of the first line, sender, room or 0, lines) of some sections, in order.
+
+    They are all that have one of these traces; `lowered` is the body in lower case.
     """
-    lowered = body.lower()
-    places: set[int] = set()
-    for number in numbers:
-        places.update(_starts(body, b"\x1e%d\n" % number, 0))
-        places.update(_starts(body, b" %d\n" % number, 0))
-    for key in keys:
-        places.update(_starts(lowered, b" %b " % key, 0))
-        places.update(_starts(lowered, b"\x1e=%b\n" % key, 0))
+    places = {place for trace in sought for place in _starts(lowered, trace)}
     id_ = first
     counted = 0
     for start in sorted(places):
@@ -86,8 +106,9 @@ def select(
             yield id_, sender, room, lines
 
 
-def _starts(body: bytes, sought: bytes, place: int) -> Iterator[int]:
+def _starts(body: bytes, sought: bytes) -> Iterator[int]:
     """Give where sections begin in which something is found, each once."""
+    place = 0
     while (place := body.find(sought, place)) >= 0:
         yield body.rindex(SEPARATOR, 0, place + 1)
         place = body.find(SEPARATOR, place + 1)

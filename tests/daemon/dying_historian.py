@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from prefork_chat.history.archive import Archive, Message
+    from prefork_chat.history.sorting import Stored
 
 POISON: Final = b"poison"
 UNSORTABLE: Final = b"unsortable"
@@ -33,10 +34,10 @@ def open_section(batches: Batches, archive: Archive, section: bytes) -> Sequence
     return _open(batches, archive, section)
 
 
-def messages(sorter: Sorter, first: int, count: int, time_ms: int, body: bytes) -> list[Message]:
-    if UNSORTABLE in body:
+def messages(sorter: Sorter, stored: Stored, recipients: dict[bytes, int]) -> list[Message]:
+    if UNSORTABLE in stored[-1]:
         raise ValueError("a bug")
-    return _messages(sorter, first, count, time_ms, body)
+    return _messages(sorter, stored, recipients)
 
 
 if __name__ == "__main__":

@@ -6,7 +6,9 @@ from typing import TYPE_CHECKING
 
 from prefork_chat.history.reading import Range, Reader
 from prefork_chat.history.schema import FILE_NAME
+from prefork_chat.history.search import STEP_ROWS
 from tests.daemon.registered import PASSWORD, register
+from tests.harness.waiting import until
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -109,3 +111,41 @@ def test_without_history_nobody_is_away(start_daemon: StartDaemon) -> None:
     alice.ask("CHAT bob hi", "OK CHAT bob")
     bob.expect("CHAT alice hi")
     assert not (daemon.directory.parent / "state" / FILE_NAME).exists()
+
+
+def test_after_a_flood_all_is_sorted_and_indexed_at_once_and_reads_as_before(
+    start_daemon: StartDaemon,
+) -> None:
+    daemon = start_daemon()
+    register(daemon, "alice", "bob")
+    count = 4 * STEP_ROWS
+    alice, bob = come(daemon, "alice"), come(daemon, "bob")
+    alice.send(*(f"CHAT bob message {number}" for number in range(count)))
+    for number in range(count):
+        bob.expect(f"CHAT alice message {number}")
+        alice.expect("OK CHAT bob")
+    newest = [f"DATA HIST {number + 1} " for number in range(count - 50, count)]
+
+    def is_as_it_was_said() -> bool:
+        bob.send("HIST 50", "FIND message")
+        *lines, end = bob.read_until("OK HIST .*")
+        found = bob.read_until("OK FIND .*")
+        assert [line[: len(start)] for line, start in zip(lines, newest, strict=True)] == newest
+        assert end == "OK HIST n=50 more=1"
+        assert found[-1] == "OK FIND n=20 more=1"
+        return is_all_indexed(daemon, count)
+
+    until(is_as_it_was_said, "all to be sorted and indexed")
+    assert is_as_it_was_said()
+
+
+def is_all_indexed(daemon: Daemon, count: int) -> bool:
+    """Say whether so many messages are sorted and indexed, and nothing is in the tail."""
+    reader = Reader(daemon.directory.parent / "state" / FILE_NAME)
+    try:
+        with reader.snapshot() as connection:
+            facts = dict(connection.execute("SELECT name, value FROM facts"))
+            tail = connection.execute("SELECT count(*) FROM tail").fetchone()
+    finally:
+        reader.close()
+    return (facts["last"], facts["indexed"], tail) == (count, count, (0,))

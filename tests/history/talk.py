@@ -32,14 +32,14 @@ def say_in_room(archive: Archive, sender: str, room: str, *texts: str) -> list[i
 
 def sort_all(archive: Archive) -> None:
     sorter = Sorter(archive)
-    while sorter.is_behind:
+    while sorter.behind:
         sorter.advance()
 
 
 def index_all(archive: Archive) -> None:
     sort_all(archive)
     indexer = Indexer(archive)
-    while indexer.is_behind:
+    while indexer.behind:
         indexer.advance()
 
 

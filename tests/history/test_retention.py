@@ -27,7 +27,7 @@ def test_messages_older_than_the_bound_go(archive: Archive, reader: Reader) -> N
         steps += 1
     assert steps >= 3
     assert texts(reader.everything("bob", (), Range())) == ["new one"]
-    while indexer.is_behind:
+    while indexer.behind:
         indexer.advance()
     assert not find(reader, "bob", (), "old", Range()).entries
     assert texts(find(reader, "bob", (), "one", Range())) == ["new one"]

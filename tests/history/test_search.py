@@ -72,7 +72,7 @@ def test_the_index_is_brought_up_in_small_steps(
     sort_all(archive)
     indexer = Indexer(archive)
     steps = 0
-    while indexer.is_behind:
+    while indexer.behind:
         indexer.advance()
         steps += 1
         assert len(find(reader, "bob", (), "message", Range()).entries) == 5
@@ -87,3 +87,42 @@ def test_in_a_flood_only_so_many_are_gone_through(
     assert not find(reader, "bob", (), "word", Range()).entries
     index_all(archive)
     assert texts(find(reader, "bob", (), "word", Range())) == ["old word"]
+
+
+def test_the_index_is_merged_bit_by_bit_so_that_few_pieces_are_left(
+    archive: Archive, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(search, "STEP_ROWS", 2)
+    say(archive, "alice", "bob", *numbered(300))
+    index_all(archive)
+    pieces = archive.connection.execute("SELECT count(DISTINCT segid) FROM words_idx").fetchone()
+    assert pieces[0] <= 24  # of 150 steps
+    archive.connection.execute("INSERT INTO words (words) VALUES ('integrity-check')")
+
+
+def test_an_index_that_was_made_otherwise_is_merged_in_steps_from_now_on(archive: Archive) -> None:
+    connection = archive.connection
+    connection.execute("INSERT INTO words (words, rank) VALUES ('automerge', 4)")
+    Indexer(archive)
+    config = dict(connection.execute("SELECT k, v FROM words_config"))
+    assert (config["automerge"], config["crisismerge"]) == (0, 64)
+
+
+def test_unindexed_messages_are_found_by_their_words_not_by_parts_of_them(
+    archive: Archive, reader: Reader
+) -> None:
+    say(
+        archive,
+        "alice",
+        "bob",
+        "Trains and planes",
+        "no trainsand",
+        "\u00dcber den Wolken",
+        "train",
+    )
+    for _ in range(2):
+        assert texts(find(reader, "bob", (), "train", Range())) == ["train"]
+        assert texts(find(reader, "bob", (), "planes TRAINS", Range())) == ["Trains and planes"]
+        assert texts(find(reader, "bob", (), "uber", Range())) == ["\u00dcber den Wolken"]
+        assert not find(reader, "bob", (), "\u00fcbel", Range()).entries
+        sort_all(archive)
