@@ -4,8 +4,8 @@ No daemon: this is the history's own part of it, without datagrams (see `questio
 nine words of a skewed vocabulary between random people of a thousand. Stored in transactions of
 different sizes, for the historian takes in one what has come while it wrote the last: few when
 little comes, and thousands in a flood. Stored is what is committed; *sustained* is what can be
-stored for ever, for everything is sorted meanwhile, too. As in a daemon no more than so much is
-ever unsorted. Times are medians and 99th percentiles of single questions.
+stored for ever, for everything is sorted meanwhile, too. Times are medians and 99th percentiles of
+single questions.
 """
 
 from __future__ import annotations
@@ -17,7 +17,6 @@ import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
-from prefork_chat.historian.upkeep import MOST_TAIL_BYTES
 from prefork_chat.history.archive import Archive
 from prefork_chat.history.reading import Page, Range, Reader
 from prefork_chat.history.search import Indexer, find
@@ -32,6 +31,8 @@ WORDS: Final = 9
 SAMPLES: Final = 20_000
 QUESTIONS: Final = 1000
 BATCHES: Final = (100, 1000, 5000)
+TAIL_BYTES: Final = 1024 * 1024
+"""Not sorted at any time; a flood leaves more, for a moment (see `questions`)."""
 
 
 class Talk:
@@ -76,7 +77,7 @@ class Talk:
                 archive.note_turn({0: stored, 1: stored}, [(0, b"x" * 2000)])
             stored += size
             before = time.perf_counter()
-            while archive.tail_bytes > MOST_TAIL_BYTES:
+            while archive.tail_bytes > TAIL_BYTES:
                 sorter.advance()
             sorting += time.perf_counter() - before
         return time.perf_counter() - started - sorting, sorting

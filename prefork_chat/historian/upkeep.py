@@ -21,10 +21,10 @@ if TYPE_CHECKING:
     from prefork_chat.config import HistoryConfig
     from prefork_chat.history.archive import Archive
 
-MOST_TAIL_BYTES: Final = 1024 * 1024
-"""Of messages that are not sorted, some 15,000; above it they are, whoever waits. A reader goes
-through all of it in 2 ms. More would only let somebody flood faster for a second or two, for all of
-it has to be sorted once."""
+MOST_TAIL_BYTES: Final = 128 * 1024 * 1024
+"""Of messages that are not sorted, more than a million; above it they are, whoever waits. So much
+may come in a flood before sorting slows it by a third. It is there for seconds: who asks then waits
+1 or 2 ms a megabyte, if he has said little; else a few bodies have what he asks for."""
 
 MOST_STEPS: Final = 16
 """Of sorting, at once: about 60,000 messages, twice what one batch may have, in 0.25 s."""

@@ -2,9 +2,9 @@
 
 It is gone through body by body, and no further than who asks wants to know: who has said much is
 answered from a few of them. In each only sections are looked at that are found by a search for
-bytes, 1 ms for a megabyte. All of it is never long (`historian.upkeep.MOST_TAIL_BYTES`). What was
-tried instead: to remember, or to store, who has to do with each body, in order to leave others out.
-To find that out costs three times as much as to go through it once.
+bytes, 1 or 2 ms for a megabyte. It is long for seconds only, after a flood (`historian.upkeep`).
+What was tried instead: to remember, or to store, who has to do with each body, in order to leave
+others out. To find that out costs three times as much as to go through it once.
 
 Called by `reading` and `search`, inside a snapshot of theirs. Raises sqlite3.Error.
 """
