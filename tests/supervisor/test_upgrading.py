@@ -7,6 +7,7 @@ import select
 import shutil
 import signal
 import socket
+from importlib.util import cache_from_source
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -45,6 +46,8 @@ def change(path: Path, old: str, new: str) -> None:
     text = path.read_text()
     assert old in text
     path.write_text(text.replace(old, new))
+    # By second and size of the source its old compiled form may still seem to be of it.
+    Path(cache_from_source(path)).unlink(missing_ok=True)
 
 
 def upgrade(daemon: Daemon, count: int = 1) -> None:
