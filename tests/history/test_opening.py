@@ -1,4 +1,4 @@
-"""A file of the first version becomes one of ours, with all that is in it, or stays as it is."""
+"""A file of an older version becomes one of ours, with all that is in it, or stays as it is."""
 
 from __future__ import annotations
 
@@ -106,4 +106,29 @@ def test_a_conversion_that_fails_leaves_the_old_file(old: Path) -> None:
         Reader(old).room("#dev", Range())
     archive = Archive(old, RUN)
     assert archive.last_id == MESSAGES
+    archive.close()
+
+
+def test_what_the_second_version_had_not_sorted_is_read_beside_what_is_filed_by_name(
+    path: Path,
+) -> None:
+    archive = Archive(path, RUN)
+    say(archive, "Alice", "bob", "by number")
+    archive.connection.execute("PRAGMA user_version = 2")
+    archive.close()
+    archive = Archive(path, RUN)
+    with archive.transaction(2):
+        archive.add_filed(
+            b"=Bob\nCHAT alice by name\n@7 CHAT Alice tagged\x1e=alice\nCHAT bob last"
+        )
+    reader = Reader(path)
+    for is_sorted in (False, True):
+        if is_sorted:
+            index_all(archive)
+        page = reader.conversation("alice", "bob", Range(9))
+        assert texts(page) == ["by number", "by name", "tagged", "last"]
+        assert [entry.sender for entry in page.entries[1:3]] == ["Bob", "Bob"]
+        assert texts(find(reader, "bob", (), "tagged", Range())) == ["tagged"]
+    assert archive.last_id == 4
+    reader.close()
     archive.close()
