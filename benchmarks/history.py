@@ -17,6 +17,7 @@ import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
+from benchmarks import crowd
 from prefork_chat.history.archive import Archive
 from prefork_chat.history.reading import Page, Range, Reader
 from prefork_chat.history.search import Indexer, find
@@ -26,8 +27,6 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
 PEOPLE: Final = 1000
-VOCABULARY: Final = 20_000
-WORDS: Final = 9
 SAMPLES: Final = 20_000
 QUESTIONS: Final = 1000
 BATCHES: Final = (100, 1000, 5000)
@@ -45,7 +44,7 @@ class Talk:
             (
                 self.name(),
                 self.name(),
-                " ".join(self.word() for _ in range(WORDS)),
+                " ".join(self.word() for _ in range(crowd.WORDS)),
             )
             for _ in range(SAMPLES)
         ]
@@ -56,7 +55,7 @@ class Talk:
 
     def word(self) -> str:
         """Return a word: a few are in every other message, most are rare."""
-        return f"word{int(VOCABULARY * self.random.random() ** 4)}"
+        return crowd.word(self.random)
 
     def store(self, archive: Archive, number: int, batch: int) -> tuple[float, float]:
         """Store so many messages in transactions of so many, and sort what is too much.

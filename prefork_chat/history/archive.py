@@ -160,7 +160,7 @@ class Archive:
 
     def add_filed(self, sections: bytes) -> None:
         """Store what accounts have said to each other, as `tail` has it but for the first RS."""
-        self._last_id += sections.count(b"\n")
+        self._last_id += tail.count_all(sections)
         self._sections.append(tail.SEPARATOR + sections)
 
     def sort(self, messages: Sequence[Message], upto: int) -> None:

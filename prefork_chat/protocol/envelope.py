@@ -76,8 +76,7 @@ class Origin:
     """Where a section's lines come from, and so where their receipts go; never changed once made.
 
     `header` begins each of its MESSAGES sections; `prefix` is what stands before the message at the
-    receiver's end (`CHAT alice `); `filed` begins what it says for the history, and `receipts` its
-    RECEIPTS sections.
+    receiver's end (`CHAT alice `).
     """
 
     p_id: int
@@ -89,16 +88,12 @@ class Origin:
     name: bytes
     header: bytes = field(init=False)
     prefix: bytes = field(init=False)
-    filed: bytes = field(init=False)
-    receipts: bytes = field(init=False)
 
     def __post_init__(self) -> None:
         place = (self.p_id, self.t_id, self.slot, self.generation)
         flags = b"q" * self.is_quiet + b"r" * self.is_registered or b"-"
         self.header = b"M%d %d %d %d %b %b\n" % (*place, flags, self.name)
         self.prefix = b"CHAT " + self.name + b" "
-        self.filed = b"=%b\n" % self.name
-        self.receipts = b"R%d %d " % (self.slot, self.generation)
 
     @classmethod
     def parse(cls, header: bytes) -> Origin:
@@ -139,15 +134,20 @@ def pack_messages(origin: Origin, lines: list[bytes]) -> bytes:
 
 def portions(sections: list[bytes]) -> list[list[bytes]]:
     """Divide sections, in order, into as many at a time as a datagram may hold."""
-    portions: list[list[bytes]] = [[]]
+    divided: list[list[bytes]] = [[]]
     size = 0
     for section in sections:
-        if portions[-1] and size + len(section) > SECTION_BYTES:
-            portions.append([])
+        if divided[-1] and size + len(section) > SECTION_BYTES:
+            divided.append([])
             size = 0
-        portions[-1].append(section)
+        divided[-1].append(section)
         size += len(section)
-    return portions
+    return divided
+
+
+def pack_filed(name: bytes, lines: bytes) -> bytes:
+    """Build what a STORE section has of one account: its lines, joined by LF."""
+    return b"=%b\n%b" % (name, lines)
 
 
 def pack_store(filed: list[bytes]) -> bytes:
@@ -181,9 +181,9 @@ def parse_here(section: bytes) -> bytes:
     return section[1:]
 
 
-def pack_receipt(origin: Origin, answered: int, text: bytes) -> bytes:
+def pack_receipt(slot: int, generation: int, answered: int, text: bytes) -> bytes:
     """Build the RECEIPTS section of replies that are joined already, and short."""
-    return b"%b%d\n%b" % (origin.receipts, answered, text)
+    return b"R%d %d %d\n%b" % (slot, generation, answered, text)
 
 
 def pack_receipts(slot: int, generation: int, answered: int, lines: list[bytes]) -> list[bytes]:

@@ -121,10 +121,10 @@ class Storing:
         self._hand_in(receipts)
 
     def _file(self, origin: Origin, count: int, lines: bytes, answers: bytes) -> None:
-        self._filed.append(origin.filed + lines)
+        self._filed.append(envelope.pack_filed(origin.name, lines))
         self._count += count
         if answers:
-            receipt = envelope.pack_receipt(origin, count, answers)
+            receipt = envelope.pack_receipt(origin.slot, origin.generation, count, answers)
             self._answers[origin.p_id, origin.t_id].append(receipt)
 
     def _hand_in(self, receipts: Receipts) -> None:

@@ -10,9 +10,21 @@ from typing import TYPE_CHECKING
 import pytest
 
 from tests.daemon.another_machine import AnotherMachine
+from tests.harness.daemon import daemons
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
+
+    from tests.harness.daemon import Daemon
+
+
+@pytest.fixture(scope="module")
+def library(
+    request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[Daemon]:
+    """The module's `start_with_talk`, one daemon for all tests that only read."""
+    with daemons(tmp_path_factory.mktemp("library")) as start:
+        yield request.module.start_with_talk(start)
 
 
 @pytest.fixture

@@ -10,11 +10,8 @@ import pytest
 from tests.daemon.registered import PASSWORD, register
 from tests.daemon.test_history import come
 from tests.daemon.test_killed_historian import FAST_RESPAWN, kill_historian
-from tests.harness.daemon import daemons
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
-
     from tests.harness.client import LineClient
     from tests.harness.daemon import Daemon, StartDaemon
 
@@ -36,13 +33,6 @@ def read(client: LineClient, question: str) -> list[str]:
 @pytest.fixture
 def daemon(start_daemon: StartDaemon) -> Daemon:
     return start_with_talk(start_daemon)
-
-
-@pytest.fixture(scope="module")
-def library(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Daemon]:
-    """The same for all who only read."""
-    with daemons(tmp_path_factory.mktemp("library")) as start:
-        yield start_with_talk(start)
 
 
 def start_with_talk(start_daemon: StartDaemon) -> Daemon:

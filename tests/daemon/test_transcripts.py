@@ -17,11 +17,9 @@ import pytest
 
 from tests.daemon.registered import PASSWORD, register
 from tests.daemon.test_history import come
-from tests.harness.daemon import daemons
 from tests.harness.program import ROOT
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
     from pathlib import Path
 
     from tests.harness.daemon import Daemon, StartDaemon
@@ -41,13 +39,6 @@ def history(
 @pytest.fixture
 def daemon(start_daemon: StartDaemon) -> Daemon:
     return start_with_talk(start_daemon)
-
-
-@pytest.fixture(scope="module")
-def library(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Daemon]:
-    """The same for all who only read."""
-    with daemons(tmp_path_factory.mktemp("library")) as start:
-        yield start_with_talk(start)
 
 
 def start_with_talk(start_daemon: StartDaemon) -> Daemon:
